@@ -1,0 +1,64 @@
+"""The affine map: every output is a weighted sum of every input."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from scratch.initializers import uniform
+from scratch.module import Module
+from scratch.tensor import Parameter, Tensor, as_tensor, record
+
+
+def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """y = x Wᵀ + b
+
+    With N the product of all axes of x but the last, and everything seen as N rows:
+
+        ∂L/∂x = dy W        ∂L/∂W = dyᵀ x        ∂L/∂b = Σ over the rows of dy
+
+    Shapes: x (..., in), weight (out, in), bias (out,) → (..., out).
+    """
+    x = as_tensor(x)
+    W = weight.data
+    rows = x.data.reshape(-1, x.shape[-1])
+    y = rows @ W.T
+    if bias is not None:
+        y += bias.data
+
+    def backward(dy):
+        dy = dy.reshape(-1, W.shape[0])
+        dx = (dy @ W).reshape(x.shape) if x.requires_grad else None
+        dW = dy.T @ rows if weight.requires_grad else None
+        if bias is None:
+            return dx, dW
+        return dx, dW, dy.sum(axis=0) if bias.requires_grad else None
+
+    parents = (x, weight) if bias is None else (x, weight, bias)
+    return record(y.reshape(*x.shape[:-1], -1), parents, backward)
+
+
+class Linear(Module):
+    """y = x Wᵀ + b, with W and b drawn from U(−1/√in, 1/√in) as in PyTorch.
+
+    Shapes: (..., in_features) → (..., out_features). Raises ValueError for another last axis.
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True):
+        if in_features < 1 or out_features < 1:
+            raise ValueError(f"Linear expected sizes of at least 1, got {in_features} and {out_features}")
+        bound = 1 / math.sqrt(in_features)
+        self.in_features = in_features
+        self.out_features = out_features
+        self.weight = Parameter(uniform((out_features, in_features), -bound, bound))
+        self.bias = Parameter(uniform((out_features,), -bound, bound)) if bias else None
+
+    def forward(self, x: Any) -> Tensor:
+        if np.ndim(x) == 0 or x.shape[-1] != self.in_features:
+            raise ValueError(f"{self!r} expected shape (..., {self.in_features}), got {np.shape(x)}")
+        return linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

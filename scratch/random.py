@@ -1,0 +1,89 @@
+"""The one place where randomness comes from.
+
+Two kinds. *The default generator* serves what is drawn once, in the main thread: initial weights, noise, time steps.
+*Streams* serve what is drawn inside a training step that may run on several threads (dropout): every draw is a pure
+function of (seed, step, shard, call), so a resumed or differently scheduled run draws the very same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+import numpy as np
+
+_default = np.random.Generator(np.random.PCG64(0))
+
+
+def manual_seed(seed: int) -> np.random.Generator:
+    """Restart the default generator from `seed`, and return it."""
+    _default.bit_generator.state = np.random.PCG64(_checked(seed)).state
+    return _default
+
+
+def default_generator() -> np.random.Generator:
+    """The generator behind initial weights and everything drawn outside a stream."""
+    return _default
+
+
+def get_state() -> dict:
+    """The default generator's state, fit for JSON."""
+    return _default.bit_generator.state
+
+
+def set_state(state: dict) -> None:
+    """Continue the default generator from `get_state()`'s value. Raises ValueError for anything else."""
+    try:
+        _default.bit_generator.state = state
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"not a saved state of the PCG64 generator: {error}") from error
+
+
+@dataclass
+class Stream:
+    """Numbers addressed by (seed, step, shard, call): call k of shard s in step t is the same on every thread."""
+
+    seed: int
+    step: int
+    shard: int = 0
+    calls: int = field(default=0)
+
+    def next_generator(self) -> np.random.Generator:
+        """A generator for the next call: Philox, a block cipher over a counter (Salmon et al. 2011)."""
+        key = np.array([self.seed, self.step], dtype=np.uint64)
+        counter = np.array([0, 0, self.shard, self.calls], dtype=np.uint64)
+        self.calls += 1
+        return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+_stream: ContextVar[Stream | None] = ContextVar("stream", default=None)
+
+
+@contextmanager
+def stream(seed: int, step: int, shard: int = 0) -> Iterator[Stream]:
+    """Inside the block, `generator()` draws from the stream of this seed, step and shard."""
+    current = Stream(_checked(seed), step, shard)
+    token = _stream.set(current)
+    try:
+        yield current
+    finally:
+        _stream.reset(token)
+
+
+def current_stream() -> Stream | None:
+    """The stream of the enclosing `with stream(...)` block, if there is one."""
+    return _stream.get()
+
+
+def generator() -> np.random.Generator:
+    """What a layer draws from in `forward`: the stream's next generator, else the default one."""
+    current = _stream.get()
+    return _default if current is None else current.next_generator()
+
+
+def _checked(seed: int) -> int:
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise ValueError(f"a seed is a whole number from 0 to 2**63 - 1, got {seed!r}")
+    return int(seed)

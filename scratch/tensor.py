@@ -1,0 +1,442 @@
+"""Tensor: one NumPy array on the tape, and the primitive operations, each with its derivative right below it.
+
+Methods follow NumPy (`axis`, `keepdims`); layers, activations and losses follow PyTorch (`dim`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from scratch.tape import Array, Backward, Node, is_grad_enabled, no_grad
+
+__all__ = [
+    "Array", "Buffer", "Parameter", "Tensor", "as_tensor", "concatenate", "is_grad_enabled", "matmul", "no_grad",
+    "record", "stack", "where",
+]  # fmt: skip
+
+Axis = int | tuple[int, ...] | None
+
+
+class Tensor(Node):
+    """One array, its gradient, and how it was made.
+
+    Args: data: array, number or nested list (a Python float becomes float32; arrays keep their dtype).
+        requires_grad: collect ∂L/∂self in `.grad` when `backward()` is called on a later scalar L.
+    Raises ValueError for data that are not real numbers, and for a gradient asked of integers.
+    `==` compares identity, as Python's default; compare values with `.data`.
+    """
+
+    __slots__ = ()
+    __array_ufunc__ = None  # `ndarray * Tensor` becomes ours, and np.exp(Tensor) an error instead of a silent detach
+
+    def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None):
+        array = _as_array(data, dtype)
+        if requires_grad and array.dtype.kind != "f":
+            raise ValueError(f"only floating-point tensors can require a gradient, got dtype {array.dtype}")
+        super().__init__(array, requires_grad)
+
+    # -- what it is ---------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        numbers = np.array2string(self.data, separator=", ", prefix=f"{name}(", threshold=200, precision=4)
+        note = f", op={self.op}" if self.op else (", requires_grad=True" if self.requires_grad else "")
+        return f"{name}({numbers}, dtype={self.dtype}{note})"
+
+    def item(self) -> Any:
+        """The one number in it, as a Python number."""
+        if self.size != 1:
+            raise ValueError(f"item() needs a tensor of one element, got shape {self.shape}")
+        return self.data.item()
+
+    def numpy(self) -> Array:
+        """The array itself; as in PyTorch, only where no gradient would be lost silently."""
+        if self.requires_grad:
+            raise ValueError("this tensor requires a gradient; use .detach().numpy(), or .data, to leave the tape")
+        return self.data
+
+    def detach(self) -> Tensor:
+        """The same array as a leaf without history."""
+        return Tensor(self.data)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __lt__(self, other: Any) -> Tensor:
+        return Tensor(self.data < _raw(other))
+
+    def __le__(self, other: Any) -> Tensor:
+        return Tensor(self.data <= _raw(other))
+
+    def __gt__(self, other: Any) -> Tensor:
+        return Tensor(self.data > _raw(other))
+
+    def __ge__(self, other: Any) -> Tensor:
+        return Tensor(self.data >= _raw(other))
+
+    # -- arithmetic ---------------------------------------------------------------------------------------------
+
+    def __add__(self, other: Any) -> Tensor:
+        """y = a + b"""
+        a, b = self, as_tensor(other, like=self)
+
+        def backward(dy):
+            return dy, dy
+
+        return record(a.data + b.data, (a, b), backward)
+
+    def __mul__(self, other: Any) -> Tensor:
+        """y = a · b,  ∂y/∂a = b,  ∂y/∂b = a"""
+        a, b = self, as_tensor(other, like=self)
+
+        def backward(dy):
+            return dy * b.data if a.requires_grad else None, dy * a.data if b.requires_grad else None
+
+        return record(a.data * b.data, (a, b), backward)
+
+    def __sub__(self, other: Any) -> Tensor:
+        """y = a − b"""
+        a, b = self, as_tensor(other, like=self)
+
+        def backward(dy):
+            return dy, -dy if b.requires_grad else None
+
+        return record(a.data - b.data, (a, b), backward)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        """y = a / b,  ∂y/∂a = 1/b,  ∂y/∂b = −y/b"""
+        a, b = self, as_tensor(other, like=self)
+        y = np.true_divide(a.data, b.data)
+
+        def backward(dy):
+            da = dy / b.data
+            return da, -da * y if b.requires_grad else None
+
+        return record(y, (a, b), backward)
+
+    def __pow__(self, exponent: float) -> Tensor:
+        """y = xⁿ for a number n,  dy/dx = n xⁿ⁻¹ (for a tensor in the exponent write exp(n · log x))"""
+        if not isinstance(exponent, (int, float, np.integer, np.floating)):
+            raise ValueError(f"power: the exponent must be a number, got {type(exponent).__name__}")
+        x, n = self.data, exponent.item() if isinstance(exponent, np.generic) else exponent
+        y = x * x if n == 2 else x**n  # the product is many times faster than the power
+
+        def backward(dy):
+            if n == 0:
+                return (np.zeros_like(dy),)  # at x = 0 the formula would give 0 · 0⁻¹
+            return (dy * (n * (x if n == 2 else x ** (n - 1))),)
+
+        return record(y, (self,), backward)
+
+    def __neg__(self) -> Tensor:
+        """y = −x"""
+
+        def backward(dy):
+            return (-dy,)
+
+        return record(-self.data, (self,), backward)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return as_tensor(other, like=self) - self
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return as_tensor(other, like=self) / self
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return matmul(other, self)
+
+    # -- functions of each element ------------------------------------------------------------------------------
+
+    def exp(self) -> Tensor:
+        """y = eˣ,  dy/dx = y"""
+        y = np.exp(self.data)
+
+        def backward(dy):
+            return (dy * y,)
+
+        return record(y, (self,), backward)
+
+    def log(self) -> Tensor:
+        """y = ln x,  dy/dx = 1/x"""
+
+        def backward(dy):
+            return (dy / self.data,)
+
+        return record(np.log(self.data), (self,), backward)
+
+    def sqrt(self) -> Tensor:
+        """y = √x,  dy/dx = 1/2y"""
+        y = np.sqrt(self.data)
+
+        def backward(dy):
+            return (dy / (2 * y),)
+
+        return record(y, (self,), backward)
+
+    def tanh(self) -> Tensor:
+        """y = tanh x,  dy/dx = 1 − y²"""
+        y = np.tanh(self.data)
+
+        def backward(dy):
+            return (dy * (1 - y * y),)
+
+        return record(y, (self,), backward)
+
+    def abs(self) -> Tensor:
+        """y = |x|,  dy/dx = sign x (0 at 0, as in PyTorch)"""
+
+        def backward(dy):
+            return (dy * np.sign(self.data),)
+
+        return record(np.abs(self.data), (self,), backward)
+
+    __abs__ = abs
+
+    def clip(self, min: float | None = None, max: float | None = None) -> Tensor:
+        """y = x held between min and max,  dy/dx = 1 where min ≤ x ≤ max, else 0"""
+        if min is None and max is None:
+            raise ValueError("clip needs min, max or both")
+        y = np.clip(self.data, min, max)
+
+        def backward(dy):
+            return (dy * (self.data == y),)
+
+        return record(y, (self,), backward)
+
+    # -- reductions ---------------------------------------------------------------------------------------------
+
+    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """y = Σ x over `axis`;  every summand receives dy"""
+
+        def backward(dy):
+            return (np.broadcast_to(_restore(dy, axis, keepdims), self.shape),)
+
+        return record(self.data.sum(axis=axis, keepdims=keepdims), (self,), backward)
+
+    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """y = 1/n Σ x over `axis`;  every one of the n summands receives dy/n"""
+        y = self.data.mean(axis=axis, keepdims=keepdims)
+        n = self.size // np.size(y)
+
+        def backward(dy):
+            return (np.broadcast_to(_restore(dy / n, axis, keepdims), self.shape),)
+
+        return record(y, (self,), backward)
+
+    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """y = largest x over `axis`;  dy goes there, in equal parts where several are largest (as torch.amax)"""
+        y = self.data.max(axis=axis, keepdims=keepdims)
+
+        def backward(dy):
+            largest = self.data == _restore(y, axis, keepdims)
+            ties = largest.sum(axis=axis, keepdims=True, dtype=dy.dtype)
+            return (largest * (_restore(dy, axis, keepdims) / ties),)
+
+        return record(y, (self,), backward)
+
+    # -- the same elements, arranged otherwise ------------------------------------------------------------------
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """The same elements in another shape (one axis may be −1)."""
+
+        def backward(dy):
+            return (dy.reshape(self.shape),)
+
+        return record(self.data.reshape(*shape), (self,), backward)
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """Axes in another order, reversed if none is given;  the gradient takes the inverse permutation"""
+        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None
+        inverse = None if order is None else np.argsort([axis % self.ndim for axis in order])
+
+        def backward(dy):
+            return (dy.transpose(inverse),)
+
+        return record(self.data.transpose(order), (self,), backward)
+
+    @property
+    def T(self) -> Tensor:
+        return self.transpose()
+
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
+        """Two axes exchanged;  the gradient exchanges them back"""
+
+        def backward(dy):
+            return (dy.swapaxes(axis1, axis2),)
+
+        return record(self.data.swapaxes(axis1, axis2), (self,), backward)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        """y = x[index];  dy is added where y was read, as often as it was read"""
+        index = tuple(_raw(i) for i in index) if isinstance(index, tuple) else _raw(index)
+        parts = index if isinstance(index, tuple) else (index,)
+        basic = all(isinstance(i, (int, np.integer, slice, type(None), type(Ellipsis))) for i in parts)
+
+        def backward(dy):
+            dx = np.zeros(self.shape, dy.dtype)
+            if basic:
+                dx[index] = dy
+            else:
+                np.add.at(dx, index, dy)  # integer arrays may name an element twice
+            return (dx,)
+
+        return record(self.data[index], (self,), backward)
+
+    def astype(self, dtype: Any) -> Tensor:
+        """The same values in another floating-point type;  the engine casts the gradient back"""
+
+        def backward(dy):
+            return (dy,)
+
+        return record(self.data.astype(dtype), (self,), backward)
+
+
+class Parameter(Tensor):
+    """A tensor that a module trains: `Module.parameters()` finds it, optimisers write into its `data`."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, requires_grad: bool = True, dtype: Any = None):
+        super().__init__(data, requires_grad, dtype)
+
+
+class Buffer(Tensor):
+    """An array that belongs to a module's state but is not trained, such as running statistics."""
+
+    __slots__ = ()
+
+
+# -- operations on several tensors -------------------------------------------------------------------------------
+
+
+def matmul(a: Any, b: Any) -> Tensor:
+    """y = a b over the last two axes, any axes before them broadcast:  ∂L/∂a = dy bᵀ,  ∂L/∂b = aᵀ dy
+
+    Shapes: (..., n, k) and (..., k, m) → (..., n, m); a vector is a row on the left, a column on the right.
+    """
+    a, b = as_tensor(a), as_tensor(b)
+    if a.ndim == 0 or b.ndim == 0 or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
+        raise ValueError(f"matmul expected (..., n, k) and (..., k, m), got {a.shape} and {b.shape}")
+
+    def backward(dy):
+        A = a.data if a.ndim > 1 else a.data[None, :]
+        B = b.data if b.ndim > 1 else b.data[:, None]
+        dy = dy if b.ndim > 1 else dy[..., None]
+        dy = dy if a.ndim > 1 else dy[..., None, :]
+        da = dy @ B.swapaxes(-1, -2) if a.requires_grad else None
+        db = A.swapaxes(-1, -2) @ dy if b.requires_grad else None
+        return da, db[..., 0] if db is not None and b.ndim == 1 else db
+
+    return record(a.data @ b.data, (a, b), backward)
+
+
+def concatenate(tensors: Sequence[Any], axis: int = 0) -> Tensor:
+    """Tensors joined along an existing axis;  dy is cut at the same places"""
+    parents = tuple(as_tensor(tensor) for tensor in tensors)
+    y = np.concatenate([parent.data for parent in parents], axis=axis)
+    cuts = np.cumsum([parent.shape[axis] for parent in parents])[:-1]
+
+    def backward(dy):
+        return tuple(np.split(dy, cuts, axis=axis))
+
+    return record(y, parents, backward)
+
+
+def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
+    """Tensors of one shape joined along a new axis;  each receives its slice of dy"""
+    parents = tuple(as_tensor(tensor) for tensor in tensors)
+
+    def backward(dy):
+        return tuple(np.moveaxis(dy, axis, 0))
+
+    return record(np.stack([parent.data for parent in parents], axis=axis), parents, backward)
+
+
+def where(condition: Any, a: Any, b: Any) -> Tensor:
+    """y = a where the condition holds, else b;  dy goes to the one that was taken"""
+    condition = np.asarray(_raw(condition), dtype=bool)
+    a = as_tensor(a, like=b if isinstance(b, Tensor) else None)
+    b = as_tensor(b, like=a)
+
+    def backward(dy):
+        return np.where(condition, dy, 0), np.where(condition, 0, dy)
+
+    return record(np.where(condition, a.data, b.data), (a, b), backward)
+
+
+# -- making tensors ----------------------------------------------------------------------------------------------
+
+
+def record(y: Any, parents: tuple[Tensor, ...], backward: Backward) -> Tensor:
+    """An operation's result as a Tensor that remembers its parents and its derivative."""
+    out = Tensor(y)
+    out.made_by(parents, backward)
+    return out
+
+
+def as_tensor(x: Any, like: Tensor | None = None) -> Tensor:
+    """`x` itself if it is a Tensor, else a constant; numbers take the dtype of `like`, so float32 stays float32."""
+    if isinstance(x, Tensor):
+        return x
+    if like is None or np.ndim(x) != 0:
+        return Tensor(x)
+    number = x.item() if isinstance(x, (np.generic, np.ndarray)) else x
+    if like.dtype.kind == "f":
+        return Tensor(number, dtype=like.dtype)
+    return Tensor(number, dtype=np.float32 if isinstance(number, float) else np.result_type(like.dtype, number))
+
+
+def _as_array(data: Any, dtype: Any) -> Array:
+    if isinstance(data, Tensor):
+        raise ValueError("Tensor(Tensor) would lose the tape; use the tensor itself, or .detach()")
+    array = np.asarray(data, dtype=dtype)
+    if dtype is None and array.dtype == np.float64 and not isinstance(data, (np.ndarray, np.generic)):
+        array = array.astype(np.float32)  # Python numbers and lists: PyTorch's default dtype
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"a Tensor holds real numbers, got {type(data).__name__} of dtype {array.dtype}")
+    return array
+
+
+def _raw(x: Any) -> Any:
+    return x.data if isinstance(x, Tensor) else x
+
+
+def _restore(y: Any, axis: Axis, keepdims: bool) -> Any:
+    """A reduction's result with the reduced axes put back as ones, so that it broadcasts against the input."""
+    return y if keepdims or axis is None else np.expand_dims(y, axis)

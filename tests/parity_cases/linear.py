@@ -1,0 +1,28 @@
+"""Linear, over its arguments and ranks of input."""
+
+import numpy as np
+
+from scratch.layers.linear import Linear
+from tests.parity import Case
+
+rng = np.random.default_rng(0)
+
+
+def torch_linear(**arguments):
+    from torch import nn
+
+    return nn.Linear(**arguments)
+
+
+def case(name, shape, **arguments):
+    x = rng.standard_normal(shape)
+    return Case(name, (x,), lambda: Linear(**arguments), lambda: torch_linear(**arguments), module=True)
+
+
+CASES = [
+    case("matrix", (5, 3), in_features=3, out_features=4),
+    case("no bias", (5, 3), in_features=3, out_features=4, bias=False),
+    case("one row", (3,), in_features=3, out_features=4),
+    case("three axes", (2, 5, 3), in_features=3, out_features=4),
+    case("one output", (2, 3), in_features=3, out_features=1),
+]
