@@ -1,0 +1,297 @@
+"""The sharded step: a batch cut into shards, one thread each, and gradients that equal the uncut step's.
+
+With loss_fn giving a sum ℓₛ and its weight wₛ for every shard s,
+
+    L = Σₛ ℓₛ / Σₛ wₛ        ∂L/∂θ = Σₛ ∂ℓₛ/∂θ / Σₛ wₛ
+
+(a mean of the shards' means would be wrong where padding or ignored labels make the weights differ). NumPy releases
+Python's global lock inside its loops and matrix products, so threads compute at the same time. Every shard has a
+replica of the model that shares the parameters' arrays and owns its gradients. To the tape the whole sharded loss is
+one operation: its parents are the parameters, its backward returns their gradients, added in the order of the shards.
+
+`shards` belong to the numbers (rounding depends on them); `workers` only say how many run at a time.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar, copy_context
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from scratch.module import Module
+from scratch.random import current_stream, stream
+from scratch.tensor import Tensor, record
+
+LossFunction = Callable[..., tuple[Tensor, float]]
+
+
+class ShardedLoss:
+    """`loss = sharded(x, y); loss.backward()`: the loss of a batch, computed in shards on several threads.
+
+    Args: loss_fn(model, *shard) returns (sum of losses, weight of that sum), such as the number of targets.
+        shards: into how many parts the first axis of every array of the batch is cut (fewer for a smaller batch).
+        workers: how many shards run at a time; by default as many as there are cores.
+    With one shard it is loss_fn's sum divided by its weight, and nothing else.
+    Raises ValueError for shards or workers below 1, and for a batch whose arrays differ in length.
+    """
+
+    def __init__(self, model: Module, loss_fn: LossFunction, shards: int = 1, workers: int | None = None):
+        workers = min(shards, cores()) if workers is None else workers
+        if shards < 1 or workers < 1:
+            raise ValueError(f"ShardedLoss expected at least one shard and one worker, got {shards} and {workers}")
+        if workers > 1 and not _blas_is_controllable():
+            workers = 1
+        self.model, self.loss_fn, self.shards, self.workers = model, loss_fn, shards, workers
+        self.parameters = list(model.parameters())
+        self.replicas = [replicate(model) for _ in range(shards)] if shards > 1 else []
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __call__(self, *batch: np.ndarray) -> Tensor:
+        lengths = {len(array) for array in batch}
+        if len(lengths) != 1 or 0 in lengths:
+            raise ValueError(f"a batch needs arrays of one length above 0, got lengths {[len(a) for a in batch]}")
+        shards = min(self.shards, lengths.pop())
+        if shards == 1:
+            total, weight = self.loss_fn(self.model, *batch)
+            return total / _positive(weight)
+        return self._sharded(shards, list(zip(*(np.array_split(array, shards) for array in batch), strict=True)))
+
+    def _sharded(self, shards: int, parts: list[tuple[np.ndarray, ...]]) -> Tensor:
+        for replica in self.replicas[:shards]:
+            _synchronise(self.model, replica)
+        outer = current_stream()
+
+        def forward(s: int) -> tuple[Tensor, float]:
+            with ExitStack() as scope:
+                if outer is not None:
+                    scope.enter_context(stream(outer.seed, outer.step, s))
+                return self.loss_fn(self.replicas[s], *parts[s])
+
+        results = self._run(forward, shards)
+        weight = _positive(sum(w for _, w in results))
+        sums = [total for total, _ in results]
+        value = sums[0].data
+        for total in sums[1:]:
+            value = value + total.data
+
+        def backward(dy):
+            upstream = dy / weight
+            self._run(lambda s: sums[s].backward(upstream) if sums[s].requires_grad else None, shards)
+            return self._collect(shards)
+
+        return record(np.asarray(value / weight, dtype=value.dtype), tuple(self.parameters), backward)
+
+    def _collect(self, shards: int) -> tuple[np.ndarray | None, ...]:
+        """Every parameter's gradients, taken from the replicas and added in the order of the shards."""
+        totals: list[np.ndarray | None] = [None] * len(self.parameters)
+        for replica in self.replicas[:shards]:
+            for i, parameter in enumerate(replica.parameters()):
+                gradient, parameter.grad = parameter.grad, None
+                if totals[i] is None:
+                    totals[i] = gradient
+                elif gradient is not None:
+                    totals[i] = totals[i] + gradient
+        return tuple(totals)
+
+    def _run(self, function: Callable[[int], Any], shards: int) -> list[Any]:
+        """[function(0), …, function(shards − 1)], together; shard 0 runs in the calling thread."""
+        group = _Group(shards, self.workers)
+        results: list[Any] = [None] * shards
+
+        def run(s: int) -> None:
+            with group.member(s):
+                results[s] = function(s)
+
+        with one_blas_thread():
+            try:
+                if self._pool is None:
+                    self._pool = ThreadPoolExecutor(self.shards - 1, thread_name_prefix="shard")
+                jobs = [self._pool.submit(copy_context().run, run, s) for s in range(1, shards)]
+            except RuntimeError:  # no threads here, as in a browser's Python: one after the other
+                group.together = False
+                for s in range(shards):
+                    run(s)
+            else:
+                mine = _error(lambda: run(0))
+                group.raise_first([mine, *(job.exception() for job in jobs)])
+        for late in group.late:
+            late()
+        return results
+
+
+# -- inside a shard ----------------------------------------------------------------------------------------------
+
+
+def all_reduce(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Each array summed over all shards of this step, in their order; outside a sharded step the arrays themselves.
+
+    Every shard must call it equally often, with the same shapes. Batch normalisation does, forward and backward.
+    """
+    member = _member.get()
+    return arrays if member is None else member.group.all_reduce(member, arrays)
+
+
+def in_main_thread(function: Callable[[], None]) -> None:
+    """Call `function` once for the whole batch: at once outside a sharded step, else after it and for shard 0 only."""
+    member = _member.get()
+    if member is None:
+        function()
+    elif member.index == 0:
+        member.group.late.append(function)
+
+
+class _Group:
+    """The shards of one pass: at most `workers` of them run, and all of them meet in `all_reduce`."""
+
+    def __init__(self, shards: int, workers: int):
+        self.shards = shards
+        self.together = True
+        self.late: list[Callable[[], None]] = []
+        self._turns = threading.Semaphore(workers)
+        self._barrier = threading.Barrier(shards)
+        self._slots: list[list[Any]] = [[None] * shards, [None] * shards]
+
+    @contextmanager
+    def member(self, index: int) -> Iterator[None]:
+        """Run as shard `index`; a failure wakes the others, and so does an end that they don't expect."""
+        member = _Member(self, index)
+        token = _member.set(member)
+        try:
+            with self._turns:
+                yield
+            if self.together:
+                self._meet(member, None)  # the end; a shard still in all_reduce would find None among the arrays
+        except BaseException:
+            self._barrier.abort()
+            raise
+        finally:
+            _member.reset(token)
+
+    def all_reduce(self, member: _Member, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        if not self.together:
+            raise ValueError("this model couples its shards (batch statistics), which needs threads: use shards=1")
+        self._turns.release()  # let another shard run up to this point
+        try:
+            every = self._meet(member, arrays)
+        finally:
+            self._turns.acquire()
+        totals = every[0]
+        for other in every[1:]:
+            totals = tuple(a + b for a, b in zip(totals, other, strict=True))
+        return totals
+
+    def _meet(self, member: _Member, arrays: Any) -> list[Any]:
+        """Wait for all shards, then see what each one brought. Two sets of slots, used in turn, need one wait."""
+        slots = self._slots[member.meetings % 2]
+        member.meetings += 1
+        slots[member.index] = arrays
+        self._barrier.wait()
+        if any((other is None) != (arrays is None) for other in slots):
+            raise ValueError("the shards of one step called all_reduce a different number of times")
+        return slots
+
+    def raise_first(self, errors: list[BaseException | None]) -> None:
+        """The error that started it, not the broken waits that followed."""
+        raised = [error for error in errors if error is not None]
+        for error in sorted(raised, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
+            raise error
+
+
+class _Member:
+    """One shard's place in its group."""
+
+    def __init__(self, group: _Group, index: int):
+        self.group, self.index, self.meetings = group, index, 0
+
+
+_member: ContextVar[_Member | None] = ContextVar("member", default=None)
+
+
+# -- replicas ----------------------------------------------------------------------------------------------------
+
+
+def replicate(model: Module) -> Module:
+    """A copy of the model whose parameters and buffers are its own, over the same arrays."""
+    shared = {id(tensor.data): tensor.data for tensor in (*model.parameters(), *model.buffers())}
+    gradients: dict[int, Any] = {id(p.grad): None for p in model.parameters() if p.grad is not None}
+    replica = copy.deepcopy(model, {**shared, **gradients})
+    for parameter in replica.parameters():
+        parameter.grad = None
+    return replica
+
+
+def _synchronise(model: Module, replica: Module) -> None:
+    """What may have changed since the last step: training mode, frozen parameters, a new dtype."""
+    for mine, theirs in zip(model.modules(), replica.modules(), strict=True):
+        theirs.training = mine.training
+    for p, r in zip(model.parameters(), replica.parameters(), strict=True):
+        r.requires_grad, r.data = p.requires_grad, p.data
+    for b, r in zip(model.buffers(), replica.buffers(), strict=True):
+        r.data = b.data
+
+
+def _error(function: Callable[[], None]) -> BaseException | None:
+    try:
+        function()
+    except BaseException as error:
+        return error
+    return None
+
+
+def _positive(weight: float) -> float:
+    if not weight > 0:
+        raise ValueError(f"the batch's weight (how many targets count) must be above 0, got {weight}")
+    return float(weight)
+
+
+# -- cores and BLAS threads --------------------------------------------------------------------------------------
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+@contextmanager
+def blas_threads(count: int) -> Iterator[None]:
+    """Give NumPy's matrix products this many threads inside the block, where that can be controlled."""
+    controller = _controller()
+    if controller is None:
+        yield
+    else:
+        with controller.limit(limits=count, user_api="blas"):
+            yield
+
+
+def one_blas_thread() -> Any:
+    """For a shard: the cores are already busy with the other shards."""
+    return blas_threads(1)
+
+
+@cache
+def _controller() -> Any:
+    """threadpoolctl's controller, made once: making one costs fifty times what a limit costs."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
+    controller = ThreadpoolController().select(user_api="blas")
+    return controller if controller.info() else None
+
+
+@cache
+def _blas_is_controllable() -> bool:
+    if _controller() is not None:
+        return True
+    warnings.warn("the matrix library's threads can't be controlled here, so shards run one at a time", stacklevel=3)
+    return False
