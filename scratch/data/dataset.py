@@ -1,0 +1,160 @@
+"""Dataset: rows and what is to be said about them; and splits that never leak a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scratch.data.order import SPLIT, is_whole, shuffled
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """N inputs and N targets, row by row.
+
+    Shapes: inputs (N, …), targets (N,) class numbers or (N, …) values. With `class_names`, the targets are whole
+    numbers from 0 to len(class_names) − 1. Raises ValueError if it is empty, if the lengths differ, or if a label is
+    outside that range.
+    """
+
+    name: str
+    inputs: np.ndarray
+    targets: np.ndarray
+    class_names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("inputs", "targets"):
+            value = getattr(self, field)
+            if not isinstance(value, np.ndarray) or value.ndim == 0:
+                raise ValueError(f"{self.name}: {field} must be an array with rows, got {type(value).__name__}")
+        if len(self.inputs) != len(self.targets):
+            raise ValueError(f"{self.name}: {len(self.inputs)} inputs, but {len(self.targets)} targets")
+        if len(self.inputs) == 0:
+            raise ValueError(f"{self.name}: a data set needs at least one row")
+        if self.class_names is not None:
+            self._check_labels(len(self.class_names))
+
+    def _check_labels(self, classes: int) -> None:
+        labels = self.targets
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise ValueError(f"{self.name}: labels must be whole numbers of shape (N,), "
+                             f"got {labels.dtype} of shape {labels.shape}")  # fmt: skip
+        outside = np.flatnonzero((labels < 0) | (labels >= classes))
+        if len(outside):
+            row = outside[0]
+            raise ValueError(f"{self.name}: labels go from 0 to {classes - 1}, row {row} has {labels[row]}")
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """(inputs, targets), as `Batches(*data.arrays, ...)` and `in_order(data.arrays, ...)` take them."""
+        return self.inputs, self.targets
+
+    def take(self, indices: Any) -> Dataset:
+        """The rows of these numbers, in this order, as a data set of its own. ValueError if there are none."""
+        indices = np.asarray(indices)
+        if indices.ndim != 1 or indices.size == 0 or indices.dtype.kind not in "iu":
+            raise ValueError(f"{self.name}: take() expected a list of at least one row number, got {indices!r}")
+        if indices.min() < 0 or indices.max() >= len(self):
+            raise ValueError(f"{self.name}: rows go from 0 to {len(self) - 1}, "
+                             f"asked for {indices.min()} to {indices.max()}")  # fmt: skip
+        return Dataset(self.name, self.inputs[indices], self.targets[indices], self.class_names)
+
+    def __repr__(self) -> str:
+        classes = "" if self.class_names is None else f", {len(self.class_names)} classes"
+        return f"Dataset({self.name!r}, inputs {self.inputs.dtype} {self.inputs.shape}, " \
+               f"targets {self.targets.dtype} {self.targets.shape}{classes})"  # fmt: skip
+
+
+class Splits(NamedTuple):
+    """To learn from, to choose by, and to report once."""
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+
+
+def split(dataset: Dataset, validation: float, test: float, seed: int = 0) -> Splits:
+    """Share out the rows at random: `validation` and `test` are counts (whole numbers) or shares (0.1), train the rest.
+
+    Rows with equal inputs always stay together, so that nothing learned from is met again in a test. The result is a
+    pure function of the rows and the seed. Raises ValueError for sizes that leave one of the three empty.
+    """
+    return _split(dataset, np.zeros(len(dataset), dtype=np.int64), validation, test, seed)
+
+
+def stratified_split(dataset: Dataset, validation: float, test: float, seed: int = 0) -> Splits:
+    """The same as `split`, with every class in the proportion that it has in the whole."""
+    if dataset.targets.ndim != 1 or dataset.targets.dtype.kind not in "iu":
+        raise ValueError(f"{dataset.name}: a stratified split needs class numbers as targets, "
+                         f"got {dataset.targets.dtype} of shape {dataset.targets.shape}")  # fmt: skip
+    return _split(dataset, dataset.targets, validation, test, seed)
+
+
+def _split(dataset: Dataset, strata: np.ndarray, validation: float, test: float, seed: int) -> Splits:
+    n = len(dataset)
+    test_size, validation_size = _size(test, n, "test"), _size(validation, n, "validation")
+    if test_size + validation_size >= n:
+        raise ValueError(f"{dataset.name}: validation {validation_size} and test {test_size} of {n} rows "
+                         "leave nothing to train on")  # fmt: skip
+    _, stratum = np.unique(strata, return_inverse=True)
+    counts = np.bincount(stratum)
+    test_room = _shares(counts, test_size)
+    validation_room = _shares(counts - test_room, validation_size)
+
+    # Test first, then validation: each group of equal rows goes where the quota of its class has room for all of it.
+    # Without repeated rows every quota is met exactly; with them it is met from below.
+    groups = _equal_rows(dataset.inputs)
+    train_rows, validation_rows, test_rows = [], [], []
+    for g in shuffled(len(groups), seed, 0, SPLIT):
+        group = groups[g]
+        c = stratum[group[0]]
+        if len(group) <= test_room[c]:
+            test_room[c] -= len(group)
+            test_rows += group
+        elif len(group) <= validation_room[c]:
+            validation_room[c] -= len(group)
+            validation_rows += group
+        else:
+            train_rows += group
+    for name, rows in (("train", train_rows), ("validation", validation_rows), ("test", test_rows)):
+        if not rows:
+            raise ValueError(f"{dataset.name}: no row is left for {name}; too many rows are equal to each other")
+    return Splits(dataset.take(train_rows), dataset.take(validation_rows), dataset.take(test_rows))
+
+
+def _size(size: float, n: int, name: str) -> int:
+    """A count as it is, a share as the nearest count."""
+    count = int(size) if is_whole(size) else round(size * n) if isinstance(size, float) and 0 < size < 1 else 0
+    if count < 1:
+        raise ValueError(f"{name} must be a count from 1 or a share between 0 and 1 of {n} rows, got {size!r}")
+    return count
+
+
+def _shares(counts: np.ndarray, total: int) -> np.ndarray:
+    """Whole numbers in the proportion of `counts` that add up to `total` (largest remainders, none above its count)."""
+    whole, remainder = np.divmod(counts * total, counts.sum())
+    whole[np.argsort(-remainder, kind="stable")[: total - whole.sum()]] += 1
+    return whole
+
+
+def _equal_rows(inputs: np.ndarray) -> list[list[int]]:
+    """The row numbers, gathered into groups of equal rows, in order of first appearance."""
+    rows = np.ascontiguousarray(inputs).reshape(len(inputs), -1)
+    if rows.dtype.kind == "f":
+        rows = rows + rows.dtype.type(0)  # −0 and 0 are equal, but not their bytes
+    groups: dict[bytes, list[int]] = {}
+    for i, row in enumerate(rows):
+        groups.setdefault(row.tobytes(), []).append(i)
+    return list(groups.values())
+
+
+def class_counts(dataset: Dataset) -> list[int]:
+    """How many rows each class has, by class number. ValueError without class names."""
+    if dataset.class_names is None:
+        raise ValueError(f"{dataset.name} has no class names, so its classes can't be counted")
+    return np.bincount(dataset.targets, minlength=len(dataset.class_names)).tolist()
