@@ -3,17 +3,35 @@
 from scratch.layers.dropout import Dropout, dropout
 from scratch.layers.embedding import Embedding, embedding
 from scratch.layers.linear import Linear, linear
+from scratch.layers.normalization import (
+    BatchNorm1d,
+    GroupNorm,
+    LayerNorm,
+    RMSNorm,
+    batch_norm,
+    group_norm,
+    layer_norm,
+    rms_norm,
+)
 from scratch.layers.shape import Flatten, Identity, Unflatten, flatten
 
 __all__ = [
+    "BatchNorm1d",
     "Dropout",
     "Embedding",
     "Flatten",
+    "GroupNorm",
     "Identity",
+    "LayerNorm",
     "Linear",
+    "RMSNorm",
     "Unflatten",
+    "batch_norm",
     "dropout",
     "embedding",
     "flatten",
+    "group_norm",
+    "layer_norm",
     "linear",
+    "rms_norm",
 ]

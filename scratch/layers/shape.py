@@ -54,7 +54,7 @@ class Unflatten(Module):
 
     def forward(self, x: Any) -> Tensor:
         x = as_tensor(x)
-        axis, sizes = _axis(repr(self), self.dim, x), self.unflattened_size
+        axis, sizes = _axis(self, self.dim, x), self.unflattened_size
         known = math.prod(size for size in sizes if size != -1)
         missing, rest = divmod(x.shape[axis], known)
         if rest or (-1 not in sizes and missing != 1):
@@ -76,7 +76,7 @@ class Identity(Module):
         return x
 
 
-def _axis(who: str, dim: int, x: Tensor) -> int:
+def _axis(who: Any, dim: int, x: Tensor) -> int:
     """`dim` counted from the front. Raises ValueError where x has no such axis."""
     if not -x.ndim <= dim < x.ndim:
         raise ValueError(f"{who} expected an input with an axis {dim}, got shape {x.shape}")

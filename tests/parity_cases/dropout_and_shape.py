@@ -1,0 +1,37 @@
+"""What dropout must do without luck (evaluation, p of 0 and 1), and the layers that only rearrange."""
+
+import numpy as np
+
+from scratch.layers import Dropout, Flatten, Identity, Unflatten
+from tests.parity import Case
+
+rng = np.random.default_rng(3)
+
+
+def case(ours, shape, *arguments, training=True):
+    title = f"{ours.__name__}({', '.join(map(str, arguments))}) of {shape}{'' if training else ', evaluation'}"
+
+    def theirs():
+        from torch import nn
+
+        return getattr(nn, ours.__name__)(*arguments)
+
+    return Case(title, (rng.standard_normal(shape),), lambda: ours(*arguments), theirs, module=True, training=training)
+
+
+CASES = [
+    case(Dropout, (3, 4), 0.5, training=False),
+    case(Dropout, (3, 4), 0.0),
+    case(Dropout, (3, 4), 1.0),
+    case(Flatten, (2, 3, 4, 5)),
+    case(Flatten, (2, 3)),
+    case(Flatten, (2,), 0),
+    case(Flatten, (2, 3, 4, 5), 0),
+    case(Flatten, (2, 3, 4, 5), 1, 2),
+    case(Flatten, (2, 3, 4, 5), -3, -2),
+    case(Flatten, (2, 3, 4, 5), 2, 2),
+    case(Unflatten, (2, 12), 1, (3, 4)),
+    case(Unflatten, (2, 12), -1, (2, -1, 3)),
+    case(Unflatten, (12, 2), 0, (3, 4)),
+    case(Identity, (2, 3), 54, "ignored"),
+]
