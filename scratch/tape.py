@@ -63,7 +63,7 @@ class Node:
         """Name of the operation that made it, '' for a leaf: 'matmul' from `matmul.<locals>.backward`."""
         if self._backward is None:
             return ""
-        return self._backward.__qualname__.split(".<locals>")[0].split(".")[-1].strip("_")
+        return self._backward.__qualname__.rsplit(".<locals>", 1)[0].split(".")[-1].strip("_")
 
     def retain_grad(self) -> None:
         """Keep `.grad` of this computed node too (it is dropped otherwise, to save memory)."""
@@ -100,14 +100,16 @@ class Node:
                 y.grad = own if y.grad is None else np.asarray(y.grad + own)
             if y._backward is None:
                 continue
-            for position, (x, dx) in enumerate(zip(y._parents, y._backward(dy), strict=True)):
+            held = {id(dy)}  # arrays that are somebody's pending gradient already
+            for position, (x, dx) in enumerate(zip(y._parents, _gradients(y, dy), strict=True)):
                 if dx is None or not x.requires_grad:
                     continue
                 dx, key = _fit(dx, y, position), id(x)
                 if key not in pending:
                     pending[key] = dx
-                    if dx is dy or dx.base is not None:
+                    if id(dx) in held or dx.base is not None:
                         borrowed.add(key)
+                    held.add(id(dx))
                 elif key in owned:
                     pending[key] += dx
                 else:
@@ -148,7 +150,19 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
     repeated = tuple(
         axis for axis, n in enumerate(gradient.shape) if axis < extra or (shape[axis - extra] == 1 and n != 1)
     )
-    return gradient.sum(axis=repeated, keepdims=True).reshape(shape)
+    summed = gradient.sum(axis=repeated, keepdims=True)
+    if extra < 0 or summed.shape[extra:] != shape:
+        raise ValueError(f"an operand of shape {shape} does not broadcast to {gradient.shape}")
+    return summed.reshape(shape)
+
+
+def _gradients(y: Node, dy: Array) -> tuple:
+    """What the operation's backward returns, one for each parent."""
+    gradients = y._backward(dy) if y._backward is not None else ()
+    if not isinstance(gradients, (tuple, list)) or len(gradients) != len(y._parents):
+        came = len(gradients) if isinstance(gradients, (tuple, list)) else type(gradients).__name__
+        raise ValueError(f"backward of {y.op} must return a tuple of {len(y._parents)} gradients, got {came}")
+    return gradients
 
 
 def _fit(dx: Any, y: Node, position: int) -> Array:
@@ -157,7 +171,7 @@ def _fit(dx: Any, y: Node, position: int) -> Array:
     if dx.shape != x.shape:
         try:
             dx = unbroadcast(dx, x.shape)
-        except (ValueError, IndexError):
+        except ValueError:
             message = f"backward of {y.op} returned shape {dx.shape} for input {position} of shape {x.shape}"
             raise ValueError(message) from None
     return dx if dx.dtype == x.dtype else dx.astype(x.dtype)
