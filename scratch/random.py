@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -30,13 +31,15 @@ def default_generator() -> np.random.Generator:
 
 def get_state() -> dict:
     """The default generator's state, fit for JSON."""
-    return _default.bit_generator.state
+    return dict(_default.bit_generator.state)
 
 
 def set_state(state: dict) -> None:
     """Continue the default generator from `get_state()`'s value. Raises ValueError for anything else."""
     try:
-        _default.bit_generator.state = state
+        probe: Any = np.random.PCG64(0)
+        probe.state = state  # may fail half-way, and must not leave the default generator half-changed
+        _default.bit_generator.state = probe.state
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"not a saved state of the PCG64 generator: {error}") from error
 
@@ -63,8 +66,8 @@ _stream: ContextVar[Stream | None] = ContextVar("stream", default=None)
 
 @contextmanager
 def stream(seed: int, step: int, shard: int = 0) -> Iterator[Stream]:
-    """Inside the block, `generator()` draws from the stream of this seed, step and shard."""
-    current = Stream(_checked(seed), step, shard)
+    """Inside the block, `generator()` draws from the stream of this seed, step and shard (whole numbers from 0 up)."""
+    current = Stream(_checked(seed), _checked(step, "step"), _checked(shard, "shard"))
     token = _stream.set(current)
     try:
         yield current
@@ -83,7 +86,7 @@ def generator() -> np.random.Generator:
     return _default if current is None else current.next_generator()
 
 
-def _checked(seed: int) -> int:
-    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        raise ValueError(f"a seed is a whole number from 0 to 2**63 - 1, got {seed!r}")
-    return int(seed)
+def _checked(value: int, name: str = "seed") -> int:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not 0 <= value < 2**63:
+        raise ValueError(f"a {name} is a whole number from 0 to 2**63 - 1, got {value!r}")
+    return int(value)
