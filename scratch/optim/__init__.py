@@ -1,0 +1,25 @@
+"""Optimisers: how parameters change, given their gradients. The files in order of increasing difficulty:
+
+    sgd.py        along the gradient, with momentum
+    rmsprop.py    divided by the gradient's recent size
+    adam.py       both, corrected for the start from zero; AdamW, whose weights shrink on their own
+    clipping.py   gradients held within a bound
+    optimizer.py  what all share: groups of parameters, the walk over them, saving and resuming
+
+    optimizer = Adam(model.parameters(), lr=1e-3)
+    for step in range(1000):
+        loss = ...
+        optimizer.zero_grad()
+        loss.backward()
+        clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.lr = schedule(step)       # scratch/schedules.py
+        optimizer.step()
+"""
+
+from scratch.optim.adam import Adam, AdamW
+from scratch.optim.clipping import clip_grad_norm_, clip_grad_value_
+from scratch.optim.optimizer import Optimizer
+from scratch.optim.rmsprop import RMSprop
+from scratch.optim.sgd import SGD
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "clip_grad_norm_", "clip_grad_value_"]

@@ -1,0 +1,100 @@
+"""Adam: momentum and the gradient's size at once, both corrected for having started from zero; and AdamW."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from scratch.optim.optimizer import Optimizer, Params, scalars
+from scratch.tensor import Array
+
+
+class Adam(Optimizer):
+    """Divide a running mean of the gradient by a running root mean square; with weight decay λ (L2).
+
+        d = g + λ θ
+        m ← β₁ m + (1 − β₁) d                  m̂ = m / (1 − β₁ᵗ)
+        v ← β₂ v + (1 − β₂) d²                 v̂ = v / (1 − β₂ᵗ)
+        θ ← θ − η m̂ / (√v̂ + ε)
+
+    m and v start from 0; after t steps their weights sum to 1 − βᵗ only, hence the hats. They cost no pass over the
+    arrays, because with c = √(1 − β₂ᵗ) the last line is
+
+        θ ← θ − η c / (1 − β₁ᵗ) · m / (√v + ε c)
+
+    Source: Kingma and Ba 2015, algorithm 1, and the end of section 2 for the last line. `amsgrad` puts the largest v
+    so far in v's place (Reddi, Kale and Kumar 2018, algorithm 2, with PyTorch's hats).
+    Raises ValueError for options out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+    ):
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
+
+    def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
+
+    def _update(self, p: Array, g: Array, state: dict[str, Array], group: dict[str, Any], t: int) -> None:
+        if group["weight_decay"]:
+            (lam,) = scalars(p.dtype, group["weight_decay"])
+            d = np.multiply(p, lam)
+            d += g
+            g = d
+        self._adam(p, g, state, group, t)
+
+    def _adam(self, p: Array, d: Array, state: dict[str, Array], group: dict[str, Any], t: int) -> None:
+        (b1, b2), m, v = group["betas"], state["exp_avg"], state["exp_avg_sq"]
+        c = math.sqrt(1 - b2**t)
+        beta1, rest1, beta2, rest2, eps, eta = scalars(
+            p.dtype, b1, 1 - b1, b2, 1 - b2, group["eps"] * c, group["lr"] * c / (1 - b1**t)
+        )
+        a = np.empty_like(p)
+
+        m *= beta1
+        m += np.multiply(d, rest1, out=a)
+        v *= beta2
+        np.square(d, out=a)
+        a *= rest2
+        v += a
+        if group["amsgrad"]:
+            v = np.maximum(v, state["max_exp_avg_sq"], out=state["max_exp_avg_sq"])
+        np.sqrt(v, out=a)
+        a += eps
+        np.divide(m, a, out=a)
+        a *= eta
+        p -= a
+
+
+class AdamW(Adam):
+    """Adam whose weights shrink on their own, not through the gradient and hence not divided by its size.
+
+        θ ← (1 − η λ) θ,  then Adam's step with d = g
+
+    Source: Loshchilov and Hutter 2019, algorithm 2, with the decay multiplied by the learning rate, as in PyTorch.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+    ):
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad)
+
+    def _update(self, p: Array, g: Array, state: dict[str, Array], group: dict[str, Any], t: int) -> None:
+        if group["weight_decay"]:
+            (shrink,) = scalars(p.dtype, 1 - group["lr"] * group["weight_decay"])
+            p *= shrink
+        self._adam(p, g, state, group, t)
