@@ -1,6 +1,52 @@
 """Data: sets that ship with the package, toys that are generated, and the order in which a model meets them."""
 
 from scratch.data.batches import Batches, in_order
+from scratch.data.catalog import CATALOG
 from scratch.data.dataset import Dataset, Splits, class_counts, split, stratified_split
+from scratch.data.digits import load_digits
+from scratch.data.text import CharTokenizer, Texts, TextWindows, load_shakespeare, windows_in_order
+from scratch.data.toys import (
+    CURVES,
+    TOYS,
+    circles,
+    curve,
+    gaussian_grid,
+    gaussian_ring,
+    grid_centres,
+    ring_centres,
+    sine,
+    spirals,
+    steps,
+    two_moons,
+    xor,
+)
 
-__all__ = ["Batches", "Dataset", "Splits", "class_counts", "in_order", "split", "stratified_split"]
+__all__ = [
+    "CATALOG",
+    "CURVES",
+    "TOYS",
+    "Batches",
+    "CharTokenizer",
+    "Dataset",
+    "Splits",
+    "TextWindows",
+    "Texts",
+    "circles",
+    "class_counts",
+    "curve",
+    "gaussian_grid",
+    "gaussian_ring",
+    "grid_centres",
+    "in_order",
+    "load_digits",
+    "load_shakespeare",
+    "ring_centres",
+    "sine",
+    "spirals",
+    "split",
+    "steps",
+    "stratified_split",
+    "two_moons",
+    "windows_in_order",
+    "xor",
+]

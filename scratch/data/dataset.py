@@ -121,10 +121,13 @@ def _split(dataset: Dataset, strata: np.ndarray, validation: float, test: float,
             validation_rows += group
         else:
             train_rows += group
-    for name, rows in (("train", train_rows), ("validation", validation_rows), ("test", test_rows)):
+    parts = {"train": train_rows, "validation": validation_rows, "test": test_rows}
+    for name, rows in parts.items():
         if not rows:
             raise ValueError(f"{dataset.name}: no row is left for {name}; too many rows are equal to each other")
-    return Splits(dataset.take(train_rows), dataset.take(validation_rows), dataset.take(test_rows))
+    # Shuffled once more: as they were dealt out, train begins with the class whose quotas were filled first.
+    orders = (shuffled(len(rows), seed, i, SPLIT) for i, rows in enumerate(parts.values(), start=1))
+    return Splits(*(dataset.take(np.array(rows)[order]) for rows, order in zip(parts.values(), orders, strict=True)))
 
 
 def _size(size: float, n: int, name: str) -> int:

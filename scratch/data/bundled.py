@@ -1,0 +1,37 @@
+"""The files that ship with the package: found wherever it is installed, and used only if they are whole."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+from pathlib import Path
+
+# Made by files/build.py, which prints these.
+SHA256 = {
+    "digits.npz": "81bc87ff492e03d6cc8a6ab65d290e917fb82ae0f7983456e2980e5b37504049",
+    "shakespeare-train.txt.gz": "e7c3c2116c7c8b4f5306f87c4b10c1cfe9c20f5fdde6c3069a969f348680b3b2",
+    "shakespeare-validation.txt.gz": "8bc22dfa41b244010eea49c95a88aa687842c4323fbb5cfdf9b62df73aeba397",
+    "shakespeare-test.txt.gz": "58f8524e4cd510d0ea9a634a60883bc6da2758fa6024e27bbcd6015f729dfbce",
+}
+_REPAIR = (
+    "it comes with the package: in a clone run `git checkout -- scratch/data/files`, "
+    "else install ai-architectures-from-scratch again"
+)
+
+
+def read_bundled(name: str, folder: Path | None = None) -> bytes:
+    """The bytes of one of the files named in `SHA256`, from `folder` instead of the package if it is given.
+
+    Raises FileNotFoundError if the file is missing, and ValueError if its SHA-256 is not the expected one.
+    """
+    if name not in SHA256:
+        raise ValueError(f"no file of that name ships: expected one of {', '.join(SHA256)}, got {name!r}")
+    path = (resources.files("scratch.data") / "files" if folder is None else Path(folder)) / name
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; {_REPAIR}")
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != SHA256[name]:
+        raise ValueError(f"{path} is damaged ({len(content):,} bytes, SHA-256 {found[:16]}..., "
+                         f"expected {SHA256[name][:16]}...); {_REPAIR}")  # fmt: skip
+    return content
