@@ -231,12 +231,12 @@ def replicate(model: Module) -> Module:
 
 def _synchronise(model: Module, replica: Module) -> None:
     """What may have changed since the last step: training mode, frozen parameters, a new dtype."""
-    for mine, theirs in zip(model.modules(), replica.modules(), strict=True):
-        theirs.training = mine.training
+    for module, copied in zip(model.modules(), replica.modules(), strict=True):
+        copied.training = module.training
     for p, r in zip(model.parameters(), replica.parameters(), strict=True):
         r.requires_grad, r.data = p.requires_grad, p.data
-    for b, r in zip(model.buffers(), replica.buffers(), strict=True):
-        r.data = b.data
+    for mine, theirs in zip(model.buffers(), replica.buffers(), strict=True):
+        theirs.data = mine.data
 
 
 def _error(function: Callable[[], None]) -> BaseException | None:

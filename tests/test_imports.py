@@ -24,11 +24,11 @@ LADDER: list[tuple[str, ...]] = [
     ("random", "tape", "tensor"),
     ("", "module", "gradcheck", "parallel", "weights", "initializers"),  # "" is scratch/__init__.py
     ("activations", "losses"),
-    ("layers",),
+    ("layers", "summary"),
     ("optim", "schedules", "data"),
     ("training", "evaluation", "viz"),
     ("models",),
-    ("models.*.train", "models.*.ablations", "models.*.pictures"),
+    ("models.*.train", "models.*.ablations", "models.*.pictures", "models.*.sample"),
     ("cli", "__main__"),
 ]
 LAYERS, MODELS = 3, 6

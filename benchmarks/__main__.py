@@ -1,0 +1,95 @@
+"""Time training steps here and in PyTorch, side by side.
+
+Every contender runs in a process of its own, so that two libraries' threads never meet; the processes take turns, and
+the order turns too. A round's ratio compares neighbours in time; the table shows medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from importlib import import_module, util
+from pathlib import Path
+
+import numpy as np
+
+from scratch.parallel import cores
+from scratch.training.progress import say
+from scratch.training.settings import nearest
+
+ROOT = Path(__file__).resolve().parent.parent
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+# Settings that force a kernel for another processor, or another cache, on NumPy's matrix library.
+DISTURBING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+
+
+def main() -> int:
+    a = arguments()
+    known = sorted(path.stem for path in (ROOT / "benchmarks" / "steps").glob("*.py") if path.stem != "__init__")
+    for name in a.names:
+        if name not in known:
+            print(f"error: there is no benchmark {name!r}.{nearest(name, known)}", file=sys.stderr)
+            return 2
+    say(f"{cores()} cores, {a.threads} threads, {platform.system()} {platform.machine()}, Python "
+        f"{platform.python_version()}, NumPy {np.__version__}; {a.rounds} rounds of {a.seconds:g} s")  # fmt: skip
+    results = {name: measure(name, a) for name in a.names or known}
+    if a.json:
+        a.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def arguments() -> argparse.Namespace:
+    p = argparse.ArgumentParser(prog="scratch bench", description=(__doc__ or "").split("\n\n")[0])
+    p.add_argument("names", nargs="*", metavar="NAME", help="steps to time, such as mlp (default: all)")
+    p.add_argument("--rounds", type=int, default=5, help="turns that each contender gets (default: 5)")
+    p.add_argument("--seconds", type=float, default=3.0, help="length of a turn (default: 3)")
+    p.add_argument("--threads", type=int, default=min(2, cores()), help="threads for each contender (default: 2)")
+    p.add_argument("--json", type=Path, help="also write every round's figures into this file")
+    a = p.parse_args()
+    if a.rounds < 1 or a.threads < 1 or not a.seconds > 0:
+        p.error("--rounds and --threads are at least 1, --seconds above 0")
+    return a
+
+
+def measure(name: str, a: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
+    """Run all rounds of one step and print its table."""
+    subject = import_module(f"benchmarks.steps.{name}")
+    contenders = [c for c in subject.CONTENDERS if "PyTorch" not in c or util.find_spec("torch")]
+    if len(contenders) < len(subject.CONTENDERS):
+        say("PyTorch is not installed, so there is nothing to compare with: pip install torch==2.13.0")
+    rounds: dict[str, list[dict[str, float]]] = {contender: [] for contender in contenders}
+    for turn in range(a.rounds):
+        shift = turn % len(contenders)
+        for contender in contenders[shift:] + contenders[:shift]:
+            rounds[contender].append(run(name, contender, a))
+    say(f"\n{name}: {(subject.__doc__ or '').strip()}\n")
+    say(f"| contender | ms a step, median (lowest to highest round) | ÷ {subject.REFERENCE} | peak MB |")
+    say("|---|---|---|---|")
+    for contender, results in rounds.items():
+        times = [r["median_ms"] for r in results]
+        ratio = ""
+        if subject.REFERENCE in rounds:
+            ratios = [t / r["median_ms"] for t, r in zip(times, rounds[subject.REFERENCE], strict=True)]
+            ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        memory = max(r["peak_mb"] or 0 for r in results)
+        say(f"| {contender} | {statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f}) | {ratio} | {memory:.0f} |")
+    return rounds
+
+
+def run(name: str, contender: str, a: argparse.Namespace) -> dict[str, float]:
+    environment = {key: value for key, value in os.environ.items() if key not in DISTURBING}
+    environment |= dict.fromkeys(THREAD_VARIABLES, str(a.threads))
+    command = [sys.executable, "-m", "benchmarks.worker", name, contender, str(a.seconds)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"error: {contender} failed:\n{done.stderr.strip()}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

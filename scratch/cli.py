@@ -1,0 +1,136 @@
+"""The command `scratch`: list, train, sample, resume, report, data, bench."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import scratch
+from scratch.training import command
+from scratch.training.folder import LOG, REPORT, read_log, read_settings
+from scratch.training.progress import say
+from scratch.training.settings import nearest
+
+CLONE = Path(__file__).resolve().parent.parent  # where benchmarks/ lies, if this is a clone
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        say(overview())
+        return 0
+    if words[0] == "--version":
+        say(f"scratch {scratch.__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        print(f"error: there is no command {words[0]!r}.{nearest(words[0], COMMANDS)}", file=sys.stderr)
+        return command.MISUSED
+    return command.guarded(lambda: COMMANDS[words[0]](words[1:]))
+
+
+def overview() -> str:
+    lines = ["scratch: deep-learning architectures rebuilt on NumPy", "", "usage: scratch COMMAND [...]", ""]
+    lines += [f"  {name:8} {(function.__doc__ or '').splitlines()[0]}" for name, function in COMMANDS.items()]
+    lines += ["", "scratch COMMAND --help tells more; scratch --version tells the version.",
+              "First steps:  scratch train mlp   then   scratch sample mlp"]  # fmt: skip
+    return "\n".join(lines)
+
+
+def list_models(words: list[str]) -> int:
+    """Show the architectures that can be trained, and their presets."""
+    parser("list", list_models).parse_args(words)
+    for name in command.models():
+        train = command.model_part(name, "train")
+        expected = command.load_expected(name)
+        say(f"{name:14} {(train.__doc__ or '').strip().splitlines()[0]}")
+        for preset in train.PRESETS:
+            facts = expected.get(preset, {})
+            about = f"about {facts['minutes']:.1f} min, {facts['result']}" if facts else ""
+            say(f"{'':14}   --preset {preset:8} {about}".rstrip())
+    return 0
+
+
+def train(words: list[str]) -> int:
+    """Train an architecture: scratch train NAME [--preset PRESET] [--FIELD VALUE ...]"""
+    if not words or words[0].startswith("-"):
+        if words and words[0] not in ("-h", "--help"):
+            raise ValueError(f"scratch train needs a model first: {', '.join(command.models())}")
+        say("usage: scratch train NAME [--preset PRESET] [--FIELD VALUE ...]\n")
+        say(f"NAME is one of: {', '.join(command.models())}\nscratch train NAME --help lists the fields.")
+        return 0 if words else command.MISUSED
+    return command.train(words[0], words[1:])
+
+
+def sample(words: list[str]) -> int:
+    """Use a trained model (for a classifier: show predictions): scratch sample NAME [--run RUN]"""
+    if not words or words[0].startswith("-"):
+        say(f"usage: scratch sample NAME [...]\n\nNAME is one of: {', '.join(command.models())}")
+        say("scratch sample NAME --help lists the options.")
+        return 0 if words and words[0] in ("-h", "--help") else command.MISUSED
+    command.model_part(words[0], "sample").main(words[1:])
+    return 0
+
+
+def resume(words: list[str]) -> int:
+    """Go on with a run that was stopped: scratch resume RUN"""
+    p = parser("resume", resume)
+    p.add_argument("run", type=Path, help="run folder, such as runs/mlp-1")
+    return command.resume(p.parse_args(words).run)
+
+
+def report(words: list[str]) -> int:
+    """Show what came out of a run, next to what is expected: scratch report RUN"""
+    p = parser("report", report)
+    p.add_argument("run", type=Path, help="run folder, such as runs/mlp-1")
+    folder = p.parse_args(words).run
+    document = read_settings(folder)
+    if (folder / REPORT).is_file():
+        say((folder / REPORT).read_text(encoding="utf-8").rstrip())
+        return 0
+    losses = [row for row in read_log(folder) if "loss" in row] if (folder / LOG).is_file() else []
+    reached = f"reached step {losses[-1]['step'] + 1:,} with loss {losses[-1]['loss']:.4f}" if losses else "logged nothing"
+    say(f"{folder}: {document['model']}, preset {document['preset']}, started {document['started']}, is not finished; "
+        f"it {reached}.\ngo on with: scratch resume {folder}")  # fmt: skip
+    return 0
+
+
+def data(words: list[str]) -> int:
+    """Show the data sets: what is here, how large, under which licence."""
+    from scratch.data import CATALOG
+
+    parser("data", data).parse_args(words)
+    for entry in CATALOG:
+        say(f"{entry.name:14} {entry.what}")
+        say(f"{'':14} {entry.size}; {entry.shape}")
+        say(f"{'':14} {entry.licence}; {entry.source}; {'here' if entry.is_here else 'damaged or missing'}\n")
+    return 0
+
+
+def bench(words: list[str]) -> int:
+    """Time a training step here and in PyTorch, side by side (needs a clone): scratch bench [NAME]"""
+    if not (CLONE / "benchmarks" / "__main__.py").is_file():
+        raise ValueError("scratch bench needs a clone of the repository: benchmarks/ is not part of the package")
+    return subprocess.call([sys.executable, "-m", "benchmarks", *words], cwd=CLONE)
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "list": list_models,
+    "train": train,
+    "sample": sample,
+    "resume": resume,
+    "report": report,
+    "data": data,
+    "bench": bench,
+}
+
+
+def parser(name: str, function: Callable) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(prog=f"scratch {name}", description=(function.__doc__ or "").splitlines()[0])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

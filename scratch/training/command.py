@@ -1,0 +1,117 @@
+"""From the words of a command line to a finished run; used by `scratch train` and by `python -m scratch.models.X.train`.
+
+A model's `train.py` offers `Settings` (a dataclass), `PRESETS` (name → values) and `train(settings, run)`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module, resources
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+from scratch.training.folder import read_settings
+from scratch.training.progress import say
+from scratch.training.run import Run, RunStopped
+from scratch.training.settings import from_json, nearest, with_preset
+
+FAILED, MISUSED, STOPPED = 1, 2, 130
+
+
+def models() -> list[str]:
+    """The names of the architectures that can be trained."""
+    folder = resources.files("scratch.models")
+    return sorted(each.name for each in folder.iterdir() if each.is_dir() and (each / "train.py").is_file())
+
+
+def model_part(name: str, part: str) -> ModuleType:
+    """The module scratch.models.NAME.PART. Raises ValueError for an unknown model."""
+    if name not in models():
+        raise ValueError(f"there is no model {name!r}.{nearest(name, models())}")
+    return import_module(f"scratch.models.{name}.{part}")
+
+
+def load_expected(name: str) -> dict[str, Any]:
+    """The content of the model's expected.json; empty where there is none yet."""
+    file = resources.files(f"scratch.models.{name}") / "expected.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def train(name: str, arguments: Sequence[str]) -> int:
+    """`scratch train NAME [--preset P] [--folder F] [--field value ...]`; returns the exit code."""
+    import tyro
+
+    module = model_part(name, "train")
+    preset, rest = _take_preset(list(arguments))
+    defaults = with_preset(module.Settings, module.PRESETS, preset)
+
+    def start(settings: Any, folder: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None) -> int:
+        run = Run.create(name, settings, preset, folder, expected=load_expected(name))
+        return execute(module, settings, run)
+
+    start.__annotations__["settings"] = Annotated[module.Settings, tyro.conf.arg(name="")]
+    start.__annotations__["folder"] = Annotated[Path | None, tyro.conf.arg(help="Run folder (default: runs/NAME-n).")]
+    start.__defaults__ = (defaults, None)
+    presets = ", ".join(f"{key} (the defaults shown below)" if key == preset else key for key in module.PRESETS)
+    description = f"{(module.__doc__ or '').strip()}\n\n--preset NAME chooses other defaults: {presets}."
+    return tyro.cli(start, args=rest, prog=f"scratch train {name}", description=description)
+
+
+def resume(folder: Path) -> int:
+    """`scratch resume RUN`; returns the exit code."""
+    document = read_settings(folder)
+    name = document["model"]
+    module = model_part(name, "train")
+    try:
+        settings = from_json(module.Settings, document["settings"])
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{folder} does not hold settings of the model {name}: {error}") from error
+    return execute(module, settings, Run.resume(folder, expected=load_expected(name)))
+
+
+def execute(module: ModuleType, settings: Any, run: Run) -> int:
+    """Train to the end, or say how to go on."""
+    try:
+        module.train(settings, run)
+    except RunStopped as stop:
+        say(str(stop))
+        return STOPPED if "resume" in str(stop) else FAILED
+    finally:
+        run.close()
+    return 0
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Turn a user's mistake into one line on standard error and an exit code, never a traceback."""
+    try:
+        return command()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return STOPPED
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return MISUSED
+
+
+def main(name: str) -> None:
+    """For `python -m scratch.models.NAME.train`."""
+    sys.exit(guarded(lambda: train(name, sys.argv[1:])))
+
+
+def _take_preset(arguments: list[str]) -> tuple[str, list[str]]:
+    """Cut `--preset P` or `--preset=P` out of the arguments, for it decides what the other defaults are."""
+    preset, rest = "default", []
+    while arguments:
+        word = arguments.pop(0)
+        if word == "--preset":
+            if not arguments:
+                raise ValueError("--preset needs a name, such as --preset quick")
+            preset = arguments.pop(0)
+        elif word.startswith("--preset="):
+            preset = word.removeprefix("--preset=")
+        else:
+            rest.append(word)
+    return preset, rest

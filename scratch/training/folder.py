@@ -1,0 +1,129 @@
+"""The files of a run folder: settings, log, a lock against a second run in the same place."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scratch.parallel import cores
+from scratch.weights import atomic_write
+
+SETTINGS, LOG, CHECKPOINT, REPORT = "settings.json", "log.jsonl", "checkpoint.safetensors", "report.md"
+
+
+def new_folder(name: str, parent: Path) -> Path:
+    """A new folder NAME-1, NAME-2 … below `parent`; two runs started at once get two folders."""
+    number = 1 + max((int(path.name.rpartition("-")[2]) for path in parent.glob(f"{name}-[0-9]*")
+                      if path.name.rpartition("-")[2].isdigit()), default=0)  # fmt: skip
+    while True:
+        folder = parent / f"{name}-{number}"
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+
+
+def write_settings(folder: Path, model: str, preset: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Write settings.json: what was asked for, and where it runs."""
+    document = {
+        "model": model,
+        "preset": preset,
+        "settings": values,
+        "blas_threads": cores(),
+        "versions": {"python": platform.python_version(), "numpy": np.__version__},
+        "machine": f"{cores()} CPU cores, {platform.system()} {platform.machine()}",
+        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+    atomic_write(folder / SETTINGS, (json.dumps(document, indent=1) + "\n").encode())
+    return document
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """settings.json of a run. Raises FileNotFoundError for another folder, ValueError for a damaged file."""
+    path = folder / SETTINGS
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is no run folder: it has no {SETTINGS}")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        document["model"], document["settings"].keys(), document["preset"], document["blas_threads"]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path}: expected the settings of a run as JSON, found something else ({error!r})") from error
+    return document
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of log.jsonl; a line cut off by a crash is left out. Raises FileNotFoundError without a log."""
+    path = folder / LOG
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no {LOG}")
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+class Log:
+    """log.jsonl: one JSON object a line, appended; cut back to `size` bytes when a run resumes."""
+
+    def __init__(self, path: Path, size: int = 0):
+        present = path.stat().st_size if path.exists() else 0
+        if present < size:
+            raise ValueError(f"{path}: expected at least the {size} bytes that the checkpoint knows, found {present}")
+        self._file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115
+        self._file.truncate(size)
+        self._file.seek(size)
+
+    def write(self, row: dict[str, Any]) -> None:
+        self._file.write(json.dumps(row).encode() + b"\n")
+
+    def flush(self) -> int:
+        """Put everything on disk and return the size in bytes."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Lock:
+    """Held while a run writes into its folder; the system lets go of it however the process ends."""
+
+    def __init__(self, folder: Path):
+        self._file = open(folder / ".lock", "a+b")  # noqa: SIM115
+        try:
+            if sys.platform == "win32":
+                import msvcrt
+
+                msvcrt.locking(self._file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise ValueError(f"another process is training in {folder}; wait for it, or start a new run") from None
+
+    def release(self) -> None:
+        self._file.close()
+
+
+def peak_memory() -> float | None:
+    """The most memory this process has held, in MB (10⁶ bytes); None where the system doesn't tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6

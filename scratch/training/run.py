@@ -1,0 +1,234 @@
+"""A training run: its folder, its progress, and how it goes on after it was stopped.
+
+    run.track(model=model, optimizer=optimizer, batches=batches)
+    for step in run.steps(settings.steps):
+        ...                                # forward, loss, backward, update: in plain view in train.py
+        run.log(step, loss=loss.item())
+
+The checkpoint written after k steps holds all that the later steps depend on; a run killed at any moment and resumed
+ends with the same bits as one that was left alone.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scratch.module import Module, observe
+from scratch.parallel import blas_threads
+from scratch.tensor import Tensor, no_grad
+from scratch.training import checkpoint, report
+from scratch.training.folder import CHECKPOINT, LOG, Lock, Log, new_folder, read_log, read_settings, write_settings
+from scratch.training.progress import Progress, duration, say
+from scratch.training.settings import to_json
+
+
+class RunStopped(Exception):
+    """The run ended early, by Ctrl-C or because the loss is not finite; the message says how to go on."""
+
+
+class Run:
+    """One run folder. `Run.create` starts it, `Run.resume` takes it up again.
+
+    Args: expected: the content of the model's expected.json.
+    """
+
+    def __init__(self, folder: Path, document: dict[str, Any], expected: dict[str, Any] | None = None):
+        self.folder, self.document = folder, document
+        self.name, self.preset = document["model"], document["preset"]
+        self.expected = (expected or {}).get(self.preset, {})
+        self.save_every = 200
+        self.done = 0
+        self.seconds = 0.0
+        self.best: dict[str, np.ndarray] = {}
+        self.best_value = math.inf
+        self._lock = Lock(folder)
+        self._tracked: dict[str, Any] = {}
+        self._saved: tuple[dict[str, Any], dict[str, np.ndarray]] | None = None
+        self._progress: Progress | None = None
+        self._log: Log | None = None
+        self._interrupted = False
+        self._first_loss: tuple[str, float] | None = None
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        settings: Any,
+        preset: str = "default",
+        folder: Path | None = None,
+        parent: Path = Path("runs"),
+        expected: dict[str, Any] | None = None,
+    ) -> Run:
+        """A new run in `folder`, or in the next free parent/NAME-n. Raises ValueError if the folder is in use."""
+        if folder is None:
+            folder = new_folder(name, parent)
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ValueError(f"{folder} exists and is not empty; `scratch resume {folder}` continues a run")
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(folder, write_settings(folder, name, preset, to_json(settings)), expected)
+
+    @classmethod
+    def resume(cls, folder: Path, expected: dict[str, Any] | None = None) -> Run:
+        """The run in `folder`, at its last checkpoint (at its beginning, if it was stopped before the first)."""
+        run = cls(folder, read_settings(folder), expected)
+        if (folder / CHECKPOINT).exists():
+            run._saved = checkpoint.load(folder / CHECKPOINT)
+        return run
+
+    # -- before the loop ----------------------------------------------------------------------------------------
+
+    def track(self, **parts: Any) -> None:
+        """What the checkpoint holds: modules, optimisers, batches; a resumed run gets its state back here."""
+        self._tracked = parts
+        if self._saved is None:
+            self._log = Log(self.folder / LOG)
+            return
+        facts, arrays = self._saved
+        try:
+            checkpoint.restore(parts, facts, arrays)
+            self.done, self.seconds = facts["step"], facts["seconds"]
+            self.best_value = math.inf if facts["best"] is None else facts["best"]
+            self.best = {key.removeprefix("best."): a for key, a in arrays.items() if key.startswith("best.")}
+            self._log = Log(self.folder / LOG, facts["log_bytes"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{self.folder / CHECKPOINT} does not fit this model: {error!r} is missing") from error
+        except ValueError as error:
+            raise ValueError(f"{self.folder / CHECKPOINT} does not fit: {error}") from error
+
+    def introduce(self, data: str, model: Module, first_loss: tuple[str, float] | None = None) -> None:
+        """The first lines: data, model, folder, the expected time; `first_loss` = ("ln 10", 2.303) at step 0."""
+        say(f"data     {data}")
+        say(f"model    {type(model).__name__}, {model.count_parameters():,} parameters")
+        minutes = self.expected.get("minutes")
+        about = f", about {duration(60 * minutes)} on {self.expected['machine']}" if minutes else ""
+        say(f"run      {self.folder}{about}")
+        if self.done:
+            say(f"resumed  after {self.done:,} steps")
+        self._first_loss = first_loss
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+
+    def steps(self, total: int) -> Iterator[int]:
+        """The numbers of the steps still to do. Saves now and then, and after Ctrl-C, which raises RunStopped."""
+        self._progress = Progress(total, self.done)
+        began = time.monotonic() - self.seconds
+        with blas_threads(self.document["blas_threads"]), self._ctrl_c():
+            try:
+                for step in range(self.done, total):
+                    yield step
+                    self.done, self.seconds = step + 1, time.monotonic() - began
+                    if self._interrupted or self.done % self.save_every == 0 or self.done == total:
+                        self.save()
+                    if self._interrupted and self.done < total:
+                        raise RunStopped(f"stopped after {self.done:,} steps; go on with: scratch resume {self.folder}")
+            finally:
+                self._progress.close()
+
+    def log(self, step: int, loss: float, **more: float) -> None:
+        """One line of the log, and the progress bar."""
+        assert self._log is not None and self._progress is not None, "track() and steps() come first"
+        self._log.write({"step": step, "loss": loss, **more})
+        if step == 0 and self._first_loss is not None:
+            name, value = self._first_loss
+            self._progress.line(f"step 0   loss {loss:.3f}; knowing nothing costs {name} = {value:.3f}")
+        self._progress.update(step + 1, loss)
+
+    def evaluated(self, step: int, model: Module, loss: float, **more: float) -> None:
+        """Log a validation result after `step`, and keep the weights with the lowest validation loss."""
+        assert self._log is not None and self._progress is not None, "track() and steps() come first"
+        self._log.write({"step": step + 1, "validation_loss": loss, **{f"validation_{k}": v for k, v in more.items()}})
+        shown = "".join(f"  {name} {100 * value:.1f} %" for name, value in more.items())
+        self._progress.line(f"step {step + 1:<6,} validation loss {loss:.4f}{shown}")
+        if loss < self.best_value:
+            self.best_value = loss
+            self.best = {name: array.copy() for name, array in model.state_dict().items()}
+
+    def require_finite(self, loss: Tensor, model: Module, again: Callable[[], Any]) -> None:
+        """Stop before a loss that is NaN or infinite reaches the weights; `again` repeats the forward pass."""
+        if math.isfinite(loss.item()):
+            return
+        where = first_not_finite(model, again)
+        kept = self.folder / CHECKPOINT
+        hint = f"the last good checkpoint is {kept}" if kept.exists() else "there is no checkpoint yet"
+        raise RunStopped(f"the loss is {loss.item()} at step {self.done:,}; {where}; {hint}")
+
+    def save(self) -> None:
+        """Write the checkpoint of this moment."""
+        assert self._log is not None, "track() comes first"
+        facts = {
+            "step": self.done,
+            "seconds": self.seconds,
+            "best": self.best_value if math.isfinite(self.best_value) else None,
+            "log_bytes": self._log.flush(),
+            "settings": self.document["settings"],
+            "model": self.name,
+        }
+        checkpoint.save(self.folder / CHECKPOINT, self._tracked, facts, self.best)
+
+    @contextmanager
+    def _ctrl_c(self) -> Iterator[None]:
+        """The first Ctrl-C ends the run after the current step, the second one at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: Any) -> None:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            self._interrupted = True
+
+        before = signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    # -- after the loop -----------------------------------------------------------------------------------------
+
+    def history(self) -> list[dict[str, Any]]:
+        """The log so far, as dicts: {'step', 'loss', …} and {'step', 'validation_loss', …}."""
+        assert self._log is not None, "track() comes first"
+        self._log.flush()
+        return read_log(self.folder)
+
+    def finish(self, results: dict[str, float], pictures: list[Path], notes: str = "", then: str = "") -> None:
+        """Write report.md and print the last lines: results, verdict, pictures, the next command."""
+        outcome = report.write(self, results, pictures, notes)
+        say(f"result   {report.in_words(results)}")
+        say(f"verdict  {outcome.verdict}")
+        say(f"report   {outcome.path}")
+        for picture in pictures:
+            say(f"picture  {picture}")
+        if then:
+            say(f"next     {then}")
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self._log is not None:
+            self._log.close()
+        self._lock.release()
+
+
+def first_not_finite(model: Module, again: Callable[[], Any]) -> str:
+    """Run the forward pass once more and name the first module whose output has a NaN or an infinity."""
+    names = {id(module): name or type(module).__name__ for name, module in model.named_modules()}
+    found: list[str] = []
+
+    def look(module: Module, inputs: tuple, output: Any) -> None:
+        data = output.data if isinstance(output, Tensor) else None
+        if not found and data is not None and data.dtype.kind == "f" and not np.isfinite(data).all():
+            found.append(f"the first output that is not finite is that of {names.get(id(module), type(module).__name__)}")
+
+    with no_grad(), observe(look), np.errstate(all="ignore"):
+        again()
+    return found[0] if found else "every layer's output is finite, so the loss itself overflows"
