@@ -17,8 +17,8 @@ def confusion(matrix: Any, class_names: Sequence[str] | None = None, title: str 
     """Counts in the cells, coloured by the share of their row: entry (i, j) counts class i taken for class j.
 
     The colour shows errors of rare classes as clearly as those of frequent ones; the number stays the count.
-    Shapes: matrix (k, k) of counts. Raises ValueError for another shape, for negative or fractional counts, and for more
-    than 40 classes (numbers would be too small to read).
+    Shapes: matrix (k, k) of counts. Raises ValueError for another shape, for counts that are negative or not whole, and
+    for more than 40 classes.
     """
     counts = style.as_array(matrix)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not 1 <= len(counts) <= 40:
@@ -36,7 +36,7 @@ def confusion(matrix: Any, class_names: Sequence[str] | None = None, title: str 
     for (i, j), count in np.ndenumerate(counts):
         if count:
             colour = "white" if share[i, j] > 0.55 else "black"  # where "Blues" turns dark
-            size = style.SMALL if count < 1000 else style.SMALL - 2
+            size = style.SMALL if count < 10_000 or k < 5 else style.SMALL - 2
             cells.text(j, i, f"{int(count)}", ha="center", va="center", color=colour, fontsize=size)
     cells.grid(False)
     long = max(len(name) for name in names) > 3

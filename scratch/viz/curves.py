@@ -27,36 +27,39 @@ def series(log: Log, key: str) -> tuple[Array, Array]:
     return steps, np.array([line[key] for line in lines], dtype=np.float64)
 
 
-def smoothed(values: Any, beta: float = 0.9) -> Array:
-    """The mean of all values so far, each weighing β times as much as its successor.
+def smoothed(values: Any, reach: int) -> Array:
+    """The mean of each value and its neighbours, at most `reach` on either side.
 
-        mₜ = Σᵢ≤ₜ βᵗ⁻ⁱ xᵢ / Σᵢ≤ₜ βᵗ⁻ⁱ
+        mₜ = 1/n Σ xᵢ over |i − t| ≤ min(reach, t, last − t)
 
-    The denominator makes m₀ = x₀: without it (as with Adam's, without its correction) the curve would start near 0.
-    Values that are not finite are passed over. Shapes: (n,) → (n,).
+    The window shrinks towards the ends so that it stays centred: the curve neither lags behind a falling loss, as a
+    running average does, nor leaves the first and the last value. Values that are not finite are passed over.
+    Shapes: (n,) → (n,).
     """
-    if not 0 <= beta < 1:
-        raise ValueError(f"smoothed expected 0 <= beta < 1, got {beta}")
-    total = weight = 0.0
-    means = []
-    for value in np.asarray(values, dtype=np.float64):
-        if math.isfinite(value):
-            total, weight = beta * total + value, beta * weight + 1
-        means.append(total / weight if weight else math.nan)
-    return np.array(means)
+    if reach < 0:
+        raise ValueError(f"smoothed expected a reach of at least 0, got {reach}")
+    x = np.asarray(values, dtype=np.float64)
+    t = np.arange(len(x))
+    half = np.minimum(reach, np.minimum(t, len(x) - 1 - t))
+    good = np.isfinite(x)
+    total = np.concatenate([[0.0], np.cumsum(np.where(good, x, 0.0))])
+    count = np.concatenate([[0], np.cumsum(good)])
+    n = count[t + half + 1] - count[t - half]
+    return np.where(n > 0, (total[t + half + 1] - total[t - half]) / np.maximum(n, 1), np.nan)
 
 
 def loss_curves(
     log: Log, *, title: str = "", loss_label: str = "loss", train: str = "loss", validation: str = "validation_loss",
-    panels: Sequence[str] = (), smooth: float = 0.9, reference: tuple[float, str] | None = None,
+    panels: Sequence[str] = (), smooth: int | None = None, reference: tuple[float, str] | None = None,
     expected: Sequence[tuple[float, float, float]] = (), log_y: bool = False,
 ) -> Figure:  # fmt: skip
     """Training loss (light: each step, dark: smoothed) and validation loss against the step.
 
     Args: log: lines with `step` and any of the keys below.
         train, validation: keys of the two losses. loss_label: the axis with its unit, "cross-entropy (nats)".
-        panels: further keys, each drawn below with its validation twin ("accuracy" with "validation_accuracy").
-        smooth: β of the smoothed curve, 0 for none. reference: (value, name) of a known level, (2.303, "ln 10").
+        panels: further quantities, drawn below: "learning_rate"; "accuracy" also shows "validation_accuracy".
+        smooth: reach of the smoothed curve, 0 for none; a fortieth of the logged steps if None.
+        reference: (value, name) of a known level, (2.303, "ln 10").
         expected: (step, low, high) bands; ten or more are shaded, fewer stand as bars where they are known.
     Raises ValueError for a log that holds neither loss, and for a panel that no line holds.
     """
@@ -71,7 +74,7 @@ def loss_curves(
     if reference is not None:
         _reference(top, *reference)
     if log_y:
-        top.set_yscale("log")
+        style.log_scale(top)
     style.label(top, title, y=loss_label)
     style.legend(top)
     for below, key in zip(axes[1:, 0], panels, strict=True):
@@ -82,7 +85,7 @@ def loss_curves(
 
 def compare_runs(
     runs: Mapping[str, Any], key: str = "validation_loss", *, title: str = "", label: str | None = None,
-    smooth: float = 0.0, reference: tuple[float, str] | None = None, log_y: bool = False,
+    smooth: int = 0, reference: tuple[float, str] | None = None, log_y: bool = False,
 ) -> Figure:  # fmt: skip
     """The same quantity of several runs against the step, one line a run.
 
@@ -104,21 +107,21 @@ def compare_runs(
     if reference is not None:
         _reference(top, *reference)
     if log_y:
-        top.set_yscale("log")
+        style.log_scale(top)
     style.label(top, title, "step", label or key.replace("_", " "))
     _format(top, key)
     style.legend(top)
     return page
 
 
-def _pair(axes: Any, log: Log, train: str, validation: str, smooth: float) -> None:
+def _pair(axes: Any, log: Log, train: str, validation: str, smooth: int | None) -> None:
     """A training curve with its smoothed form, and the validation curve over it."""
     steps, values = series(log, train)
-    if len(steps) and smooth:
-        axes.plot(steps, values, color=style.SKY, alpha=0.55, linewidth=0.8, label="training, each logged step")
-        axes.plot(
-            steps, smoothed(values, smooth), color=style.BLUE, linewidth=2, label=f"training, smoothed (β = {smooth:g})"
-        )
+    reach = len(steps) // 40 if smooth is None else smooth
+    if len(steps) and reach:
+        note = f"training, mean of {2 * reach + 1} logged steps"
+        axes.plot(steps, values, color=style.SKY, alpha=0.6, linewidth=0.8, label="training, each logged step")
+        axes.plot(steps, smoothed(values, reach), color=style.BLUE, linewidth=2, label=note)
     elif len(steps):
         axes.plot(steps, values, color=style.BLUE, linewidth=1.6, label="training")
     steps, values = series(log, validation)
@@ -130,20 +133,19 @@ def _pair(axes: Any, log: Log, train: str, validation: str, smooth: float) -> No
         )  # fmt: skip
 
 
-def _panel(axes: Any, log: Log, key: str, smooth: float) -> None:
+def _panel(axes: Any, log: Log, name: str, smooth: int | None) -> None:
+    key = name.removeprefix("validation_")
     if not len(series(log, key)[0]) and not len(series(log, f"validation_{key}")[0]):
-        raise ValueError(f"panel {key!r}: no line of the log holds it; its keys are {_keys(log)}")
+        raise ValueError(f"panel {name!r}: no line of the log holds it; its keys are {_keys(log)}")
     rate = key in ("learning_rate", "lr")
-    _pair(axes, log, key, f"validation_{key}", 0.0 if rate else smooth)
+    _pair(axes, log, key, f"validation_{key}", 0 if rate else smooth)
     style.label(axes, y="learning rate" if rate else key.replace("_", " "))
-    _format(axes, key)
-    if not rate:
-        style.legend(axes)
+    _format(axes, key)  # without a legend: the lines mean what they mean in the first panel
 
 
-def _seeds(name: str, seeds: Sequence[Log], key: str, smooth: float) -> tuple[Array, Array]:
+def _seeds(name: str, seeds: Sequence[Log], key: str, smooth: int) -> tuple[Array, Array]:
     """Steps (n,) that every seed logged, and the values (seeds, n) there."""
-    curves = []
+    curves: list[dict[float, float]] = []
     for log in seeds:
         steps, values = series(log, key)
         if not len(steps):

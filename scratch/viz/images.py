@@ -63,7 +63,7 @@ def first_layer_weights(
         scaled = 0.5 + 0.5 * pixels / largest
         return _cells(scaled, None, columns, f"{title}; grey = 0, full colour = ±{largest:.3g}", 0.7, {})[0]
     scale = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
-    page, axes, drawn = _cells(pixels, None, columns, title, 0.7, scale)
+    page, axes, drawn = _cells(pixels, None, columns, title, 0.7, scale, beside=1.0)
     bar = page.colorbar(drawn, ax=axes, fraction=0.04, pad=0.02)
     bar.set_label("weight", fontsize=style.TEXT)
     bar.ax.tick_params(labelsize=style.SMALL)
@@ -97,34 +97,41 @@ def worst_mistakes(
         page = style.blank(4.5, 0.9)
         page.text(0.5, 0.5, title, ha="center", va="center", fontsize=style.TITLE)
         return page
-    titles = [f"{names[targets[i]]} → {names[predictions[i]]}  {_percent(p[i].max())}" for i in worst]
+    titles = [f"{names[targets[i]]} → {names[predictions[i]]}\n{_percent(p[i].max())}" for i in worst]
     low, high = _limits(pixels[worst])
-    widest = max(len(each) for each in titles)
-    cell = max(0.9, 0.082 * widest)
-    note = {"cmap": "gray", "vmin": low, "vmax": high}
-    return _cells(pixels[worst], titles, columns, f"{title} (true → predicted, its probability)", cell, note)[0]
+    cell = max(0.85, 0.082 * max(len(each) for row in titles for each in row.split("\n")))
+    gray = {"cmap": "gray", "vmin": low, "vmax": high}
+    return _cells(pixels[worst], titles, columns, f"{title}\n(true → predicted, with its probability)", cell, gray)[0]
 
 
 def _cells(
-    pixels: Array, titles: Sequence[str] | None, columns: int | None, title: str, cell: float, scale: dict
-) -> tuple:
-    """Images side by side in one pair of axes (one pair each would take seconds); → (figure, axes, last image)."""
+    pixels: Array, titles: Sequence[str] | None, columns: int | None, title: str, cell: float, scale: dict,
+    beside: float = 0.0,
+) -> tuple[Any, Any, Any]:  # fmt: skip
+    """Images side by side in one pair of axes (one pair each would take seconds); → (figure, axes, last image).
+
+    `beside` keeps as many inches free on the right, for a colour bar.
+    """
     n, (height, width) = len(pixels), pixels.shape[1:3]
     columns = style.columns_for(n, columns)
     rows = math.ceil(n / columns)
-    tall = height / width
-    gap, head = 0.08, (0.24 / cell if titles is not None else 0.0)  # in widths of a cell
+    # In units of a cell's width: gap between cells, room for titles above each.
+    tall, gap = height / width, 0.08
+    head = max((each.count("\n") + 1 for each in titles), default=0) * 0.17 / cell if titles is not None else 0.0
     pitch_x, pitch_y = 1 + gap, tall + gap + head
-    page, axes = style.figure(panel=(cell * pitch_x * columns + 0.2, cell * pitch_y * rows + (0.5 if title else 0.2)))
+    lines = title.split("\n") if title else []
+    page_width = max(cell * (columns * pitch_x - gap) + 0.12 + beside, 0.095 * max(map(len, lines), default=0))
+    page, axes = style.figure(panel=(page_width, cell * (rows * pitch_y - gap) + 0.12 + 0.24 * len(lines)))
     board = axes[0, 0]
     style.picture_axes(board)
     for i, picture in enumerate(pixels):
         x, y = i % columns * pitch_x, i // columns * pitch_y + head
         drawn = board.imshow(picture, extent=(x, x + 1, y + tall, y), interpolation="nearest", **scale)
         if titles is not None:
-            board.text(x + 0.5, y - 0.03, titles[i], ha="center", va="bottom", fontsize=style.SMALL)
+            board.text(x + 0.5, y - 0.03, titles[i], ha="center", va="bottom", fontsize=style.SMALL, linespacing=1.1)
     board.set_xlim(0, columns * pitch_x - gap)
     board.set_ylim(rows * pitch_y - gap, 0)
+    board.set_anchor("NW")
     board.set_title(title, fontsize=style.TITLE, loc="left")
     return page, board, drawn
 

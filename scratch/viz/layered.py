@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-GAP_X, GAP_Y = 0.5, 0.18  # inches between layers and between boxes
+GAP_X, GAP_Y = 0.42, 0.18  # inches between layers and between boxes
 SWEEPS = 8
 
 
@@ -146,11 +146,17 @@ def _plan(
         centres.append(edge + widest / 2)
         edge += widest + GAP_X
     boxes = [Placed(centres[layer[i]], y[i], *size[i], layer[i]) for i in range(len(size))]
+    arrivals: dict[int, list[int]] = {}  # edges by the box that they end at, from the lowest to the highest
+    for i in sorted(range(len(chains)), key=lambda i: (y[chains[i][-2]], -i)):
+        arrivals.setdefault(chains[i][-1], []).append(i)
     routes = []
-    for chain in chains:
+    for i, chain in enumerate(chains):
         first, last = boxes[chain[0]], boxes[chain[-1]]
-        inner = [(boxes[i].x, boxes[i].y) for i in chain[1:-1]]
-        routes.append([(first.x + first.width / 2, first.y), *inner, (last.x - last.width / 2, last.y)])
+        inner = [(boxes[j].x, boxes[j].y) for j in chain[1:-1]]
+        here = arrivals[chain[-1]]
+        step = min(0.16, 0.7 * last.height / len(here))  # arrows side by side, also two from one box (a · a)
+        end = last.y + step * (here.index(i) - (len(here) - 1) / 2)
+        routes.append([(first.x + first.width / 2, first.y), *inner, (last.x - last.width / 2, end)])
     low = min(box.y - box.height / 2 for box in boxes)
     high = max(box.y + box.height / 2 for box in boxes)
     return Plan(boxes[:visible], routes, (0.0, edge - GAP_X, low, high))

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
-import time
 from collections.abc import Sequence
 from functools import partial
 from io import BytesIO
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scratch.tensor import Array, Tensor
+from scratch.weights import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +40,9 @@ DPI = 110
 MAX_PNG = 200_000  # bytes
 
 
-def figure(rows: int = 1, columns: int = 1, panel: tuple[float, float] = (5.6, 3.6), **options: Any) -> tuple:
+def figure(
+    rows: int = 1, columns: int = 1, panel: tuple[float, float] = (5.6, 3.6), **options: Any
+) -> tuple[Figure, Any]:
     """A white page of rows × columns panels, each `panel` = (width, height) inches; → (Figure, axes (rows, columns)).
 
     `options` go to `Figure.subplots` (`sharex`, `sharey`, `width_ratios` ...). The figure shows itself in a notebook.
@@ -82,6 +83,16 @@ def legend(axes: Any, **options: Any) -> None:
     axes.legend(**{"fontsize": SMALL, "framealpha": 0.92, "edgecolor": PALE, "handlelength": 2.6, **options})
 
 
+def log_scale(axes: Any) -> None:
+    """A logarithmic height axis with plain numbers at 1, 2 and 5 of each decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
 def picture_axes(axes: Any) -> None:
     """Axes for images: equal units, no ticks, no frame, no grid."""
     axes.grid(False)
@@ -100,16 +111,16 @@ def png(figure: Figure, dpi: float = DPI) -> bytes:
 
 
 def save(figure: Figure, path: str | os.PathLike, limit: int = MAX_PNG) -> Path:
-    """Write the figure as a PNG of at most `limit` bytes where it can be had (at fewer dots an inch); → the path.
+    """Write the figure as a PNG, making its folder; → the path.
 
-    The folder is made; the file is written beside and renamed, so that a reader never meets half a picture.
+    A file of more than `limit` bytes is drawn again with fewer dots an inch, down to 60: beyond that, a picture of pure
+    noise may stay larger. The file is replaced whole, so that a reader never meets half a picture.
     Raises ValueError for another suffix than .png.
     """
     target = Path(path)
     if target.suffix.lower() != ".png":
         raise ValueError(f"save expected a path ending in .png, got {target.name!r}")
-    data = b""
-    for dpi in (DPI, 90, 72, 60):
+    for dpi in (DPI, 90, 75, 60):
         data = png(figure, dpi)
         if len(data) <= limit:
             break
@@ -118,21 +129,9 @@ def save(figure: Figure, path: str | os.PathLike, limit: int = MAX_PNG) -> Path:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Put `data` at `path`, whole or not at all; a replace that is blocked (Windows, a viewer) is retried."""
+    """Put `data` at `path`, whole or not at all, in a folder that is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        for attempt in range(6):
-            try:
-                return os.replace(beside, path)
-            except PermissionError:
-                if attempt == 5:
-                    raise
-                time.sleep(0.05 * 2**attempt)
-    finally:
-        Path(beside).unlink(missing_ok=True)
+    atomic_write(path, data)
 
 
 # -- what the pictures are given ------------------------------------------------------------------------------------
@@ -153,7 +152,7 @@ def classes(count: int, names: Sequence[str] | None) -> list[str]:
 
 
 def columns_for(count: int, columns: int | None = None) -> int:
-    """Columns of a grid of `count` pictures: the given number, else one that makes the grid a little wider than tall."""
+    """Columns of a grid of `count` pictures: the given number, else one that makes it a little wider than tall."""
     if columns is not None and columns < 1:
         raise ValueError(f"columns expected a number of at least 1, got {columns}")
     return max(1, min(count, columns or math.ceil(math.sqrt(1.6 * count))))

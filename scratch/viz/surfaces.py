@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ def surface_paths(
     Raises ValueError for limits in the wrong order and paths of another shape.
     """
     (left, right), (bottom, top) = limits
+    routes = {name: _checked(name, path) for name, path in paths.items()}
     if not (left < right and bottom < top):
         raise ValueError(f"limits expected ((left, right), (bottom, top)) in rising order, got {limits}")
     x, y = np.linspace(left, right, resolution), np.linspace(bottom, top, resolution)
@@ -44,8 +46,11 @@ def surface_paths(
     plane = axes[0, 0]
     heights = _levels(z, levels) if np.ndim(levels) == 0 else np.sort(np.asarray(levels, dtype=np.float64))
     _contours(page, plane, x, y, z, heights)
-    for i, (name, path) in enumerate(paths.items()):
-        _path(plane, i, name, style.as_array(path), function)
+    for i, start in enumerate(sorted({tuple(path[0].tolist()) for path in routes.values()})):
+        plane.plot(*start, marker="o", markersize=11, markerfacecolor="none", markeredgecolor="black",
+                   markeredgewidth=1.6, linestyle="none", zorder=6, label="" if i else "start")  # fmt: skip
+    for i, (name, path) in enumerate(routes.items()):
+        _path(plane, i, name, path, function)
     if minimum is not None:
         plane.plot(*minimum, marker="*", markersize=15, color=style.YELLOW, markeredgecolor="black", linestyle="none",
                    zorder=6, label="minimum")  # fmt: skip
@@ -81,8 +86,8 @@ def histograms(
     low, high = limits or (min(each.min() for each in values.values()), max(each.max() for each in values.values()))
     if low == high:
         low, high = low - 0.5, high + 0.5
-    columns = columns or min(len(values), 5)
-    rows = -(-len(values) // columns)
+    rows = math.ceil(len(values) / (columns or 5))
+    columns = columns or math.ceil(len(values) / rows)
     page, axes = style.figure(rows, columns, panel=(2.5, 2.5), sharex=True)
     for panel, (name, each) in zip(axes.flat, values.items(), strict=False):
         edges = np.linspace(low, high, bins + 1)
@@ -90,7 +95,7 @@ def histograms(
         panel.stairs(counts / each.size, edges, fill=True, facecolor=style.SKY, edgecolor=style.BLUE, linewidth=1)
         outside = 1 - counts.sum() / each.size
         note = f"\n{outside:.1%} outside" if outside > 0 else ""
-        panel.set_title(f"{name}\nmean {each.mean():.2g}, sd {each.std():.2g}{note}", fontsize=style.SMALL, loc="left")
+        panel.set_title(f"{name}\nmean {_mean(each)}, sd {each.std():.2g}{note}", fontsize=style.SMALL, loc="left")
         panel.set_xlim(low, high)
         panel.set_ylim(bottom=0)
     for panel in axes.flat[len(values) :]:
@@ -104,6 +109,14 @@ def histograms(
     return page
 
 
+def _mean(values: Array) -> str:
+    """The mean to a hundredth of the standard deviation: below that it is chance."""
+    spread = float(values.std())
+    if spread == 0:
+        return f"{values.mean():.3g}"
+    return f"{round(float(values.mean()), 2 - math.floor(math.log10(spread))) + 0.0:.3g}"
+
+
 def _levels(z: Array, count: int) -> Array:
     """Heights above the minimum in a geometric series, from the 1 % quantile to the top."""
     finite = z[np.isfinite(z)]
@@ -114,21 +127,33 @@ def _levels(z: Array, count: int) -> Array:
     return finite.min() + np.geomspace(first, above.max(), int(count))[:-1]
 
 
+def _plain(value: float) -> str:
+    """Two significant digits without an exponent: 0.012, 3.4, 1500."""
+    return f"{float(f'{value:.2g}'):,.10g}" if 1e-4 <= abs(value) < 1e6 else f"{value:.2g}"
+
+
 def _contours(page: Figure, axes: Any, x: Array, y: Array, z: Array, heights: Sequence[float] | Array) -> None:
     """Contour lines from dark (low) to light (high), with a bar that gives their values."""
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
-    shades = np.linspace(0.25, 0.85, max(2, len(heights)))
+    shades = np.linspace(0.3, 0.8, max(2, len(heights)))
     palette = ListedColormap([(s, s, s) for s in shades])
     edges = np.concatenate([heights, [heights[-1] + (heights[-1] - heights[0] or 1.0)]])
     lines = axes.contour(x, y, z, levels=heights, cmap=palette, norm=BoundaryNorm(edges, len(shades)), linewidths=0.9)
-    named = heights[:: max(1, len(heights) // 6)]
-    axes.clabel(lines, levels=named, fmt=lambda value: f"{value:.2g}", fontsize=style.SMALL - 1.5, inline=True)
+    named = heights[len(heights) // 2 :: 2]  # the low ones lie too close together for numbers
+    shown = axes.clabel(lines, levels=named, fmt=_plain, fontsize=style.SMALL - 1, colors=style.GREY, inline=True)
+    for text in shown:
+        text.set_clip_on(True)
+
+
+def _checked(name: str, path: Any) -> Array:
+    points = style.as_array(path).astype(np.float64)
+    if points.ndim != 2 or points.shape[1] != 2 or not len(points):
+        raise ValueError(f"path {name!r} expected shape (steps, 2), got {points.shape}")
+    return points
 
 
 def _path(axes: Any, i: int, name: str, path: Array, function: Callable[[Array, Array], Any]) -> None:
-    if path.ndim != 2 or path.shape[1] != 2 or not len(path):
-        raise ValueError(f"path {name!r} expected shape (steps, 2), got {path.shape}")
     end = float(np.asarray(function(path[-1:, 0], path[-1:, 1])).ravel()[0]) if np.isfinite(path[-1]).all() else np.inf
     result = f"f = {end:.3g}" if np.isfinite(end) else "diverged"
     colour, steps = style.COLOURS[i % 8], len(path) - 1
@@ -137,6 +162,3 @@ def _path(axes: Any, i: int, name: str, path: Array, function: Callable[[Array, 
         marker=style.MARKERS[i % 9], markersize=5, markevery=max(1, steps // 10), zorder=4 + 0.01 * i,
         markeredgecolor="white", markeredgewidth=0.5, label=f"{name}: {result} after {steps} steps",
     )  # fmt: skip
-    if i == 0:
-        axes.plot(*path[0], marker="o", markersize=11, markerfacecolor="none", markeredgecolor="black",
-                  markeredgewidth=1.6, linestyle="none", zorder=6, label="start")  # fmt: skip

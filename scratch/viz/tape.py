@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MAX_NODES = 60
 N = TypeVar("N", bound=Node)
-LETTER, LINE, PAD = 0.079, 0.165, 0.09  # inches: a monospaced letter of 9.5 points, a line of them, a box's margin
+LETTER, LINE, PAD = 0.0835, 0.165, 0.09  # inches: a monospaced letter of 9.5 points, a line, a box's margin
 
 
 def keep_gradients(root: N) -> N:
@@ -47,8 +47,8 @@ def nodes_of(root: Node) -> tuple[list[Node], list[tuple[Node, Node]]]:
 def draw_tape(root: Node, names: Mapping[str, Any] | None = None, values: bool = True) -> Figure:
     """The tape as boxes from left to right: leaves, constants, operations, and the result on the right.
 
-    Each box holds the name or the operation, the shape or (for up to six numbers) the value, and the gradient ∂L/∂box if
-    there is one, for which see `keep_gradients`. Of larger arrays the shape and the gradient's Euclidean norm are shown.
+    Each box holds the name or the operation, the shape or (for up to four numbers) the value, and the gradient if there is
+    one, for which see `keep_gradients`. Of larger arrays the shape and the gradient's Euclidean norm are shown.
 
     Args: names: name → tensor; what is no tensor is passed over, so `names=locals()` does.
         values: False shows operations and shapes only.
@@ -150,11 +150,11 @@ def _lines(node: Node, known: dict[int, str], values: bool) -> list[str]:
 
 
 def _few(array: Array) -> bool:
-    return array.size <= 6 and array.ndim <= 2
+    return array.size <= 4 and array.ndim <= 2
 
 
 def _numbers(array: Array) -> str:
-    """At most six numbers in four significant digits: -0.2533, [1, 2], [[1, 2], [3, 4]]."""
+    """A few numbers in four significant digits: -0.2533, [1, 2], [[1, 2], [3, 4]]."""
     if array.ndim:
         return "[" + ", ".join(_numbers(row) for row in array) + "]"
     return f"{array.item():.4g}"
@@ -170,19 +170,23 @@ def _edge(axes: Any, route: list[tuple[float, float]]) -> None:
         middle = (x0 + x1) / 2
         points += [(middle, y0), (middle, y1), (x1, y1)]
         codes += [Path.CURVE4] * 3
-    style_of = {"arrowstyle": "-|>", "mutation_scale": 11, "color": style.GREY, "linewidth": 1.2, "zorder": 1}
-    axes.add_patch(FancyArrowPatch(path=Path(points, codes), shrinkA=0, shrinkB=0, **style_of))
+    axes.add_patch(
+        FancyArrowPatch(
+            path=Path(points, codes), shrinkA=0, shrinkB=0, arrowstyle="-|>", mutation_scale=10, color=style.GREY,
+            linewidth=1.2, zorder=1,
+        )
+    )  # fmt: skip
 
 
 def _kind(node: Node) -> str:
     if node.op:
         return "operation"
-    return "leaf with a gradient" if node.requires_grad else "constant"
+    return "leaf, requires a gradient" if node.requires_grad else "constant"
 
 
 # fill, edge, dashes, corner: an operation is round, a constant dashed
 LOOKS: dict[str, tuple[str, str, Any, str]] = {
-    "leaf with a gradient": ("#FBE3B5", style.ORANGE, "-", "square,pad=0"),
+    "leaf, requires a gradient": ("#FBE3B5", style.ORANGE, "-", "square,pad=0"),
     "constant": ("#F2F2F2", style.GREY, (0, (3, 2)), "square,pad=0"),
     "operation": ("#D6EAF6", style.BLUE, "-", "round,pad=0,rounding_size=0.09"),
 }
