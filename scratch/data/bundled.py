@@ -9,9 +9,9 @@ from pathlib import Path
 # Made by files/build.py, which prints these.
 SHA256 = {
     "digits.npz": "81bc87ff492e03d6cc8a6ab65d290e917fb82ae0f7983456e2980e5b37504049",
-    "shakespeare-train.txt.gz": "e7c3c2116c7c8b4f5306f87c4b10c1cfe9c20f5fdde6c3069a969f348680b3b2",
-    "shakespeare-validation.txt.gz": "8bc22dfa41b244010eea49c95a88aa687842c4323fbb5cfdf9b62df73aeba397",
-    "shakespeare-test.txt.gz": "58f8524e4cd510d0ea9a634a60883bc6da2758fa6024e27bbcd6015f729dfbce",
+    "shakespeare-train.txt.gz": "2268639907f29ad4fea05e40e10324dc441b6140ed7fb69c312042f9671a356a",
+    "shakespeare-validation.txt.gz": "c4a8a43ff433e1d39428ffa3f6777c592aa37cc2f66e867cec1335be318018b5",
+    "shakespeare-test.txt.gz": "ad14136620af2876289550a27ef2c863eca377652023284dc4dfab2e3120bdd5",
 }
 _REPAIR = (
     "it comes with the package: in a clone run `git checkout -- scratch/data/files`, "

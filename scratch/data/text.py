@@ -36,7 +36,7 @@ class Texts(NamedTuple):
 
 
 def load_shakespeare(folder: Path | None = None) -> Texts:
-    """The plays of `PLAYS`, split by play: 865,171 characters to train, 118,796 to validate, 110,833 to test.
+    """The plays of `PLAYS`, split by play: 865,114 characters to train, 118,766 to validate, 110,828 to test.
 
     A speech is a line `SPEAKER:`, its lines, and a blank line; 63 different characters, all of them in train.
     `folder` is read instead of the package's own files if it is given.

@@ -78,9 +78,12 @@ def plain_text(markdown: str) -> str:
     for line in text.split("\n"):
         line = " ".join(line.replace("& c", "&c").split())
         speaker = re.fullmatch(r"\*\*(.+)\*\*", line)
+        run_on = re.fullmatch(r"([A-Z]{2,}): (.+)", line)  # once, in Twelfth Night, the markup is missing
         if speaker:
             speeches.append([speaker[1].replace(":", "") + ":"])
-        elif line and not line.startswith("#"):
+        elif run_on:
+            speeches.append([run_on[1] + ":", run_on[2]])
+        elif line and not re.match(r"#|SCENE [IVX]+:|SONG\.$", line):
             speeches[-1].append(line)
     return "\n\n".join("\n".join(speech) for speech in speeches) + "\n"
 
