@@ -65,7 +65,7 @@ def boundary_animation(
     if not film:
         raise ValueError("boundary_animation expected at least one frame, got none")
     names = style.classes(film[0][1].shape[1], class_names)
-    dpi = 88.0
+    dpi = 80.0
     while dpi >= 45:
         data, still = _render(film, points, labels, names, axis_names, seconds, hold, dpi)
         if len(data) <= limit:
@@ -107,7 +107,7 @@ def _render(
             caption.set_text(text)
             for artist in drawn:
                 artist.remove()
-            drawn = _shade(plane, p, points)
+            drawn = _shade(plane, p, points, levels=8)
             writer.grab_frame()
         for _ in range(round(hold / seconds)):  # equal frames are stored once, with the sum of their times
             writer.grab_frame()
@@ -134,20 +134,19 @@ def _draw(
     axes.set_xlim(_extent(points)[0])
     axes.set_ylim(_extent(points)[1])
     style.label(axes, x=axis_names[0], y=axis_names[1])
-    style.legend(
-        axes, title="true class", title_fontsize=style.SMALL, loc="upper left", bbox_to_anchor=(1.01, 1.0),
-        borderaxespad=0, handlelength=1.4,
-    )  # fmt: skip
+    # Outside as a legend of the page: only so does the layout give it room.
+    style.legend(page, handles=axes.get_legend_handles_labels()[0], title="true class", title_fontsize=style.SMALL,
+                 loc="outside right upper", handlelength=1.4)  # fmt: skip
     return drawn
 
 
-def _shade(axes: Any, p: Array, points: Array) -> list:
+def _shade(axes: Any, p: Array, points: Array, levels: int = 16) -> list:
     """Probability shading and the boundary; the grid's values stand at the centres of the pixels."""
     from matplotlib.colors import to_rgb
 
     side, k = round(len(p) ** 0.5), p.shape[1]
     colours = np.array([to_rgb(style.COLOURS[i % 8]) for i in range(k)])
-    mixed = 1 - 0.5 * (1 - np.round(p * 16) / 16 @ colours)  # half way to white; 16 levels keep files small
+    mixed = 1 - 0.5 * (1 - np.round(p * levels) / levels @ colours)  # half way to white; few levels, small files
     (left, right), (bottom, top) = _extent(points)
     dx, dy = (right - left) / (side - 1) / 2, (top - bottom) / (side - 1) / 2
     image = axes.imshow(

@@ -79,7 +79,7 @@ def label(axes: Any, title: str = "", x: str = "", y: str = "") -> None:
 
 
 def legend(axes: Any, **options: Any) -> None:
-    """A legend on an opaque ground, so that it reads where it has to stand on data."""
+    """A legend of axes (or of a whole figure) on an opaque ground, so that it reads where it has to stand on data."""
     axes.legend(**{"fontsize": SMALL, "framealpha": 0.92, "edgecolor": PALE, "handlelength": 2.6, **options})
 
 

@@ -88,7 +88,7 @@ def histograms(
         low, high = low - 0.5, high + 0.5
     rows = math.ceil(len(values) / (columns or 5))
     columns = columns or math.ceil(len(values) / rows)
-    page, axes = style.figure(rows, columns, panel=(2.5, 2.5), sharex=True)
+    page, axes = style.figure(rows, columns, panel=(2.5, 2.5))
     for panel, (name, each) in zip(axes.flat, values.items(), strict=False):
         edges = np.linspace(low, high, bins + 1)
         counts, _ = np.histogram(each, edges)
@@ -100,8 +100,6 @@ def histograms(
         panel.set_ylim(bottom=0)
     for panel in axes.flat[len(values) :]:
         panel.set_visible(False)
-    for j in range(columns):
-        axes[(len(values) - 1 - j) // columns, j].tick_params(labelbottom=True)
     page.supxlabel(value_name, fontsize=style.TEXT)
     page.supylabel("share of the values", fontsize=style.TEXT)
     if title:

@@ -47,8 +47,8 @@ def nodes_of(root: Node) -> tuple[list[Node], list[tuple[Node, Node]]]:
 def draw_tape(root: Node, names: Mapping[str, Any] | None = None, values: bool = True) -> Figure:
     """The tape as boxes from left to right: leaves, constants, operations, and the result on the right.
 
-    Each box holds the name or the operation, the shape or (for up to four numbers) the value, and the gradient if there is
-    one, for which see `keep_gradients`. Of larger arrays the shape and the gradient's Euclidean norm are shown.
+    Each box holds the name or the operation, the value of up to four numbers or else the shape, and the gradient if
+    there is one (see `keep_gradients`), of larger arrays its Euclidean norm.
 
     Args: names: name → tensor; what is no tensor is passed over, so `names=locals()` does.
         values: False shows operations and shapes only.
@@ -73,7 +73,7 @@ def draw_tape(root: Node, names: Mapping[str, Any] | None = None, values: bool =
         _edge(axes, route)
     for node, box in zip(nodes, plan.boxes, strict=True):
         _box(axes, node, box, texts[id(node)], node is root)
-    _key(axes, left, bottom - 0.15 - foot / 2)
+    _key(axes, {_kind(node) for node in nodes}, left, bottom - 0.15 - foot / 2)
     return page
 
 
@@ -214,10 +214,10 @@ def _patch(axes: Any, kind: str, x: float, y: float, width: float, height: float
     )  # fmt: skip
 
 
-def _key(axes: Any, left: float, y: float) -> None:
+def _key(axes: Any, kinds: set[str], left: float, y: float) -> None:
     """What the boxes mean."""
     x = left + 0.15
-    for kind in LOOKS:
+    for kind in [kind for kind in LOOKS if kind in kinds]:
         _patch(axes, kind, x, y, 0.26, 0.17, 1.3)
         axes.text(x + 0.2, y, kind, va="center", fontsize=style.SMALL)
         x += 0.6 + 0.072 * len(kind)
