@@ -5,7 +5,7 @@ Methods follow NumPy (`axis`, `keepdims`); layers, activations and losses follow
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ __all__ = [
 ]  # fmt: skip
 
 Axis = int | tuple[int, ...] | None
+_KINDS = "fiub"  # NumPy's letters for floating-point numbers, integers, unsigned integers and booleans
 
 
 class Tensor(Node):
@@ -59,6 +60,11 @@ class Tensor(Node):
     def __len__(self) -> int:
         return len(self.data)
 
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    __contains__ = None  # `3 in tensor` would compare identities, and always be False
+
     def __repr__(self) -> str:
         name = type(self).__name__
         numbers = np.array2string(self.data, separator=", ", prefix=f"{name}(", threshold=200, precision=4)
@@ -83,6 +89,9 @@ class Tensor(Node):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else repr(self)
 
     def __float__(self) -> float:
         return float(self.item())
@@ -109,7 +118,7 @@ class Tensor(Node):
 
     def __add__(self, other: Any) -> Tensor:
         """y = a + b"""
-        a, b = self, as_tensor(other, like=self)
+        a, b = _pair(self, other)
 
         def backward(dy):
             return dy, dy
@@ -118,7 +127,7 @@ class Tensor(Node):
 
     def __mul__(self, other: Any) -> Tensor:
         """y = a · b,  ∂y/∂a = b,  ∂y/∂b = a"""
-        a, b = self, as_tensor(other, like=self)
+        a, b = _pair(self, other)
 
         def backward(dy):
             return dy * b.data if a.requires_grad else None, dy * a.data if b.requires_grad else None
@@ -127,7 +136,7 @@ class Tensor(Node):
 
     def __sub__(self, other: Any) -> Tensor:
         """y = a − b"""
-        a, b = self, as_tensor(other, like=self)
+        a, b = _pair(self, other)
 
         def backward(dy):
             return dy, -dy if b.requires_grad else None
@@ -136,7 +145,7 @@ class Tensor(Node):
 
     def __truediv__(self, other: Any) -> Tensor:
         """y = a / b,  ∂y/∂a = 1/b,  ∂y/∂b = −y/b"""
-        a, b = self, as_tensor(other, like=self)
+        a, b = _pair(self, other)
         y = np.true_divide(a.data, b.data)
 
         def backward(dy):
@@ -149,7 +158,7 @@ class Tensor(Node):
         """y = xⁿ for a number n,  dy/dx = n xⁿ⁻¹ (for a tensor in the exponent write exp(n · log x))"""
         if not isinstance(exponent, (int, float, np.integer, np.floating)):
             raise ValueError(f"power: the exponent must be a number, got {type(exponent).__name__}")
-        x, n = self.data, exponent.item() if isinstance(exponent, np.generic) else exponent
+        x, n = self.data, _number(exponent)
         y = x * x if n == 2 else x**n  # the product is many times faster than the power
 
         def backward(dy):
@@ -232,7 +241,7 @@ class Tensor(Node):
         """y = x held between min and max,  dy/dx = 1 where min ≤ x ≤ max, else 0"""
         if min is None and max is None:
             raise ValueError("clip needs min, max or both")
-        y = np.clip(self.data, min, max)
+        y = np.clip(self.data, _number(min), _number(max))
 
         def backward(dy):
             return (dy * (self.data == y),)
@@ -252,7 +261,7 @@ class Tensor(Node):
     def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """y = 1/n Σ x over `axis`;  every one of the n summands receives dy/n"""
         y = self.data.mean(axis=axis, keepdims=keepdims)
-        n = self.size // np.size(y)
+        n = max(self.size // max(np.size(y), 1), 1)  # 1 where there is nothing to average
 
         def backward(dy):
             return (np.broadcast_to(_restore(dy / n, axis, keepdims), self.shape),)
@@ -282,7 +291,7 @@ class Tensor(Node):
 
     def transpose(self, *axes: Any) -> Tensor:
         """Axes in another order, reversed if none is given;  the gradient takes the inverse permutation"""
-        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None
+        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], (int, np.integer)) else axes or None
         inverse = None if order is None else np.argsort([axis % self.ndim for axis in order])
 
         def backward(dy):
@@ -319,18 +328,27 @@ class Tensor(Node):
         return record(self.data[index], (self,), backward)
 
     def astype(self, dtype: Any) -> Tensor:
-        """The same values in another floating-point type;  the engine casts the gradient back"""
+        """The same values in another type;  the engine casts the gradient back, and integers and bools carry none"""
+        y = self.data.astype(dtype)
 
         def backward(dy):
             return (dy,)
 
-        return record(self.data.astype(dtype), (self,), backward)
+        return record(y, (self,), backward) if y.dtype.kind == "f" else Tensor(y)
+
+
+def _not_in_place(self: Tensor, other: Any) -> Any:
+    raise ValueError(
+        f"`p -= step` on a {type(self).__name__} would bind the name p to a new Tensor and leave the module's array "
+        "as it was; write `p.data -= step`"
+    )
 
 
 class Parameter(Tensor):
     """A tensor that a module trains: `Module.parameters()` finds it, optimisers write into its `data`."""
 
     __slots__ = ()
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = _not_in_place
 
     def __init__(self, data: Any, requires_grad: bool = True, dtype: Any = None):
         super().__init__(data, requires_grad, dtype)
@@ -340,6 +358,7 @@ class Buffer(Tensor):
     """An array that belongs to a module's state but is not trained, such as running statistics."""
 
     __slots__ = ()
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = _not_in_place
 
 
 # -- operations on several tensors -------------------------------------------------------------------------------
@@ -350,7 +369,7 @@ def matmul(a: Any, b: Any) -> Tensor:
 
     Shapes: (..., n, k) and (..., k, m) → (..., n, m); a vector is a row on the left, a column on the right.
     """
-    a, b = as_tensor(a), as_tensor(b)
+    a, b = _pair(a, b)
     if a.ndim == 0 or b.ndim == 0 or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
         raise ValueError(f"matmul expected (..., n, k) and (..., k, m), got {a.shape} and {b.shape}")
 
@@ -391,11 +410,11 @@ def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
 def where(condition: Any, a: Any, b: Any) -> Tensor:
     """y = a where the condition holds, else b;  dy goes to the one that was taken"""
     condition = np.asarray(_raw(condition), dtype=bool)
-    a = as_tensor(a, like=b if isinstance(b, Tensor) else None)
-    b = as_tensor(b, like=a)
+    a, b = _pair(a, b)
 
     def backward(dy):
-        return np.where(condition, dy, 0), np.where(condition, 0, dy)
+        da = np.where(condition, dy, 0) if a.requires_grad else None
+        return da, np.where(condition, 0, dy) if b.requires_grad else None
 
     return record(np.where(condition, a.data, b.data), (a, b), backward)
 
@@ -411,30 +430,46 @@ def record(y: Any, parents: tuple[Tensor, ...], backward: Backward) -> Tensor:
 
 
 def as_tensor(x: Any, like: Tensor | None = None) -> Tensor:
-    """`x` itself if it is a Tensor, else a constant; numbers take the dtype of `like`, so float32 stays float32."""
-    if isinstance(x, Tensor):
-        return x
-    if like is None or np.ndim(x) != 0:
-        return Tensor(x)
-    number = x.item() if isinstance(x, (np.generic, np.ndarray)) else x
-    if like.dtype.kind == "f":
-        return Tensor(number, dtype=like.dtype)
-    return Tensor(number, dtype=np.float32 if isinstance(number, float) else np.result_type(like.dtype, number))
+    """`x` itself if it is a Tensor, else a constant.
+
+    Beside a floating-point `like`, numbers, lists and integers take its dtype, so float32 stays float32; an array or
+    tensor of another floating-point type keeps its own, and NumPy promotes.
+    """
+    if like is not None:
+        x = _number(x)
+        if like.data.dtype.kind == "f" and not (isinstance(x, (Tensor, np.ndarray)) and x.dtype.kind == "f"):
+            return Tensor(_raw(x), dtype=like.data.dtype)
+        if isinstance(x, int):
+            return Tensor(x, dtype=np.result_type(like.data.dtype, x))
+    return x if isinstance(x, Tensor) else Tensor(x)
+
+
+def _pair(a: Any, b: Any) -> tuple[Tensor, Tensor]:
+    """Both operands as Tensors; numbers and integers take the floating-point type of the other one."""
+    b = as_tensor(b, like=a if isinstance(a, Tensor) else None)
+    return as_tensor(a, like=b), b
 
 
 def _as_array(data: Any, dtype: Any) -> Array:
     if isinstance(data, Tensor):
         raise ValueError("Tensor(Tensor) would lose the tape; use the tensor itself, or .detach()")
-    array = np.asarray(data, dtype=dtype)
-    if dtype is None and array.dtype == np.float64 and not isinstance(data, (np.ndarray, np.generic)):
-        array = array.astype(np.float32)  # Python numbers and lists: PyTorch's default dtype
-    if array.dtype.kind not in "fiub":
+    array = np.asarray(data)
+    if dtype is None and not isinstance(data, (np.ndarray, np.generic)) and array.dtype == np.float64:
+        dtype = np.float32  # Python numbers and lists: PyTorch's default dtype
+    if dtype is not None and array.dtype.kind in _KINDS:  # looked at first: None as float32 would be NaN
+        array = np.asarray(data, dtype=dtype)
+    if array.dtype.kind not in _KINDS:
         raise ValueError(f"a Tensor holds real numbers, got {type(data).__name__} of dtype {array.dtype}")
     return array
 
 
 def _raw(x: Any) -> Any:
     return x.data if isinstance(x, Tensor) else x
+
+
+def _number(x: Any) -> Any:
+    """NumPy's scalars as Python numbers, which don't promote float32 to float64; everything else as it is."""
+    return x.item() if isinstance(x, np.generic) or (isinstance(x, np.ndarray) and x.ndim == 0) else x
 
 
 def _restore(y: Any, axis: Axis, keepdims: bool) -> Any:
