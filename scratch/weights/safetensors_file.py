@@ -79,7 +79,7 @@ def load_file(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """The arrays of a safetensors file by name, in memory of their own; bfloat16 comes as float32.
 
     Raises FileNotFoundError for a missing file and ValueError, naming path and fault, for one that is anything else
-    than a whole and consistent safetensors file. No more memory is asked for than the file is long (twice for BF16).
+    than a whole and consistent safetensors file. Memory follows the file's true length, whatever its header claims.
     """
     with reading(path, SAFETENSORS) as file:
         entries, _, start = _read_header(file)
