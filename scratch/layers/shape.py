@@ -16,9 +16,9 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     Shapes: (a, b, c, d) with 1, 2 → (a, b·c, d). Raises ValueError for axes that x does not have.
     """
     x = as_tensor(x)
-    first, last = _axis("flatten", start_dim, x), _axis("flatten", end_dim, x)
+    first, last = _axis("Flatten", start_dim, x), _axis("Flatten", end_dim, x)
     if first > last:
-        raise ValueError(f"flatten expected start_dim before end_dim, got {start_dim} and {end_dim} for {x.shape}")
+        raise ValueError(f"Flatten expected start_dim before end_dim, got {start_dim} and {end_dim} for {x.shape}")
     return x.reshape(*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :])
 
 

@@ -74,7 +74,7 @@ def _by_batch(
     count, total = all_reduce(np.array(rows.shape[0] * rows.shape[2]), _sum(rows))
     n = float(count)
     if n <= 1:
-        raise ValueError(f"batch norm expected more than one value per channel when training, got shape {x.shape}")
+        raise ValueError(f"BatchNorm expected more than one value per channel when training, got shape {x.shape}")
     mean = total / n
     centred = rows - mean[:, None]
     (squares,) = all_reduce(_sum(centred, centred))
