@@ -33,13 +33,14 @@ def gradcheck(
     """Compare every element of every gradient of `function(*inputs)` with a central difference, in float64.
 
     Args: inputs: float64 arrays or tensors are checked; everything else is passed on as it is.
-        parameters: further tensors that the function reads, by name: `dict(module.named_parameters())`.
+        parameters: further tensors that the function reads, by name: `dict(module.named_parameters())`; those that
+            require no gradient are left out.
         rtol, atol: a difference passes below atol + rtol · |expected|.
     Raises GradcheckError naming function, argument, index, what came and what was expected; ValueError for float32.
     """
     arguments = [_prepare(value) for value in inputs]
     checked = {f"argument {i}": t for i, t in enumerate(arguments) if isinstance(t, Tensor) and t.requires_grad}
-    checked |= {f"parameter {name}": tensor for name, tensor in (parameters or {}).items()}
+    checked |= {f"parameter {name}": t for name, t in (parameters or {}).items() if t.requires_grad}
     name = getattr(function, "__name__", type(function).__name__)
     for label, tensor in checked.items():
         if tensor.dtype != np.float64:
@@ -71,11 +72,13 @@ def gradcheck(
 
 def _difference(loss: Callable[[], float], x: np.ndarray, index: tuple[int, ...], eps: float) -> float:
     kept = x[index].copy()
-    x[index] = kept + eps
-    above = loss()
-    x[index] = kept - eps
-    below = loss()
-    x[index] = kept
+    try:
+        x[index] = kept + eps
+        above = loss()
+        x[index] = kept - eps
+        below = loss()
+    finally:
+        x[index] = kept
     return (above - below) / (2 * eps)
 
 
