@@ -38,6 +38,7 @@ def decision_boundary(
     page, axes = style.figure(panel=(6.0, 5.0))
     _draw(page, axes[0, 0], p, points, labels, style.classes(p.shape[1], class_names), axis_names)
     axes[0, 0].set_title(title, fontsize=style.TITLE, loc="left")
+    style.settle(page)
     return page
 
 
@@ -97,7 +98,8 @@ def _render(
     plane = axes[0, 0]
     drawn = _draw(page, plane, film[0][1], points, labels, names, axis_names)
     caption = plane.set_title(film[0][0], fontsize=style.TITLE, loc="left")
-    page.canvas.draw()
+    page.set_dpi(dpi)
+    style.settle(page)
     page.set_layout_engine("none")  # the axes stay where they are while titles change
     writer = PillowWriter(fps=max(1, round(1 / seconds)))
     with tempfile.TemporaryDirectory() as folder:
@@ -107,7 +109,7 @@ def _render(
             caption.set_text(text)
             for artist in drawn:
                 artist.remove()
-            drawn = _shade(plane, p, points, levels=8)
+            drawn = _shade(plane, p, points, levels=24)
             writer.grab_frame()
         for _ in range(round(hold / seconds)):  # equal frames are stored once, with the sum of their times
             writer.grab_frame()
@@ -140,13 +142,14 @@ def _draw(
     return drawn
 
 
-def _shade(axes: Any, p: Array, points: Array, levels: int = 16) -> list:
+def _shade(axes: Any, p: Array, points: Array, levels: int = 48) -> list:
     """Probability shading and the boundary; the grid's values stand at the centres of the pixels."""
     from matplotlib.colors import to_rgb
 
     side, k = round(len(p) ** 0.5), p.shape[1]
     colours = np.array([to_rgb(style.COLOURS[i % 8]) for i in range(k)])
-    mixed = 1 - 0.5 * (1 - np.round(p * levels) / levels @ colours)  # half way to white; few levels, small files
+    mixed = 1 - 0.5 * (1 - p @ colours)  # half way to white
+    mixed = np.round(mixed * levels) / levels  # few colours make small files
     (left, right), (bottom, top) = _extent(points)
     dx, dy = (right - left) / (side - 1) / 2, (top - bottom) / (side - 1) / 2
     image = axes.imshow(

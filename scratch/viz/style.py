@@ -100,6 +100,12 @@ def picture_axes(axes: Any) -> None:
     axes.set_axis_off()
 
 
+def settle(figure: Figure) -> None:
+    """Lay the page out before it is drawn: axes with equal units on both sides need more rounds than drawing gives."""
+    for _ in range(2):
+        figure.draw_without_rendering()
+
+
 def png(figure: Figure, dpi: float = DPI) -> bytes:
     """The figure as a PNG; the same figure gives the same bytes (no date, no version inside)."""
     buffer = BytesIO()
