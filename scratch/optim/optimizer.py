@@ -16,7 +16,7 @@ import numpy as np
 
 from scratch.tensor import Array, Parameter
 
-PIECE = 65_536  # numbers: 256 kB of float32; smaller ones cost more in calls than they save in memory traffic
+PIECE = 131_072  # numbers, 512 kB of float32: fewer cost more in calls than they save in memory traffic
 
 Params = Iterable[Parameter] | Iterable[tuple[str, Parameter]] | Iterable[dict[str, Any]]
 
