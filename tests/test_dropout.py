@@ -1,0 +1,90 @@
+"""Dropout: how often, how much, when not at all, and from which random numbers."""
+
+import numpy as np
+import pytest
+
+from scratch import Tensor, manual_seed
+from scratch.layers import Dropout, dropout
+from scratch.random import stream
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.8])
+def test_as_many_are_dropped_as_asked_and_the_rest_is_scaled(p):
+    x = np.random.default_rng(0).uniform(1, 2, (300, 400)).astype(np.float32)
+    y = dropout(x, p).data
+    kept = y != 0
+    assert abs((1 - kept.mean()) - p) < 4 * (p * (1 - p) / x.size) ** 0.5  # four standard errors
+    np.testing.assert_allclose(y[kept], x[kept] / (1 - p), rtol=1e-6)
+
+
+def test_which_are_dropped_depends_on_neither_row_nor_column_nor_neighbour():
+    """Four elements come of one 64-bit draw: their fates must be as independent as those of any others."""
+    kept = dropout(np.ones((400, 512), np.float32), 0.5).data != 0
+    error = 4 * 0.5 / 400**0.5
+    assert np.abs(kept.mean(axis=0) - 0.5).max() < error * 1.3 and np.abs(kept.mean(axis=1) - 0.5).max() < error * 1.2
+    centred = kept.reshape(-1) - 0.5
+    for lag in (1, 2, 3, 4, 512):
+        assert abs((centred[lag:] * centred[:-lag]).mean()) < 4 * 0.25 / centred.size**0.5
+
+
+def test_the_gradient_passes_where_the_value_did_with_the_same_scale():
+    x = Tensor(np.random.default_rng(0).uniform(1, 2, (5, 7)), requires_grad=True)
+    y = dropout(x, 0.4)
+    dy = np.random.default_rng(1).standard_normal((5, 7))
+    y.backward(dy)
+    np.testing.assert_allclose(x.grad, dy * (y.data / x.data), rtol=1e-14)
+    assert 0 < (x.grad == 0).sum() < x.size
+
+
+def test_evaluation_and_p_0_return_the_input_itself_and_p_1_zeros():
+    x = Tensor(np.random.default_rng(0).standard_normal((3, 4)), requires_grad=True)
+    layer = Dropout(0.5)
+    assert layer.eval()(x) is x and Dropout(0)(x) is x and dropout(x, 0.9, training=False) is x
+    y = Dropout(1)(x)
+    assert not y.data.any()
+    y.backward(np.ones((3, 4)))
+    assert not x.grad.any()
+
+
+def test_the_seed_repeats_it_and_every_call_draws_anew():
+    x = np.ones((8, 9), np.float32)
+    manual_seed(3)
+    first, second = dropout(x, 0.5).data, dropout(x, 0.5).data
+    manual_seed(3)
+    np.testing.assert_array_equal(dropout(x, 0.5).data, first)
+    assert (first != second).any()
+
+
+def test_inside_a_stream_it_is_a_function_of_seed_step_shard_and_call():
+    x = np.ones((8, 9), np.float32)
+
+    def drawn(calls=1, **where):
+        with stream(**where):
+            return [dropout(x, 0.5).data for _ in range(calls)]
+
+    first, second = drawn(calls=2, seed=1, step=2, shard=3)
+    manual_seed(99)  # of no influence inside a stream
+    np.testing.assert_array_equal(drawn(seed=1, step=2, shard=3)[0], first)
+    others = [second, *(drawn(**w)[0] for w in (
+        {"seed": 2, "step": 2, "shard": 3}, {"seed": 1, "step": 3, "shard": 3}, {"seed": 1, "step": 2, "shard": 4},
+    ))]  # fmt: skip
+    assert all((other != first).any() for other in others)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (0, 4), (2, 3, 5)])
+def test_any_number_of_elements(shape):
+    y = dropout(np.ones(shape, np.float32), 0.5)
+    assert y.shape == shape and set(np.unique(y.data)) <= {0, 2}
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.1, float("nan")])
+def test_p_is_a_probability(p):
+    with pytest.raises(ValueError, match=f"Dropout expected a probability from 0 to 1, got {p}"):
+        Dropout(p)
+    with pytest.raises(ValueError, match="dropout expected a probability"):
+        dropout(np.ones(3), p)
+
+
+def test_a_tiny_p_keeps_almost_all():
+    y = dropout(np.ones(10_000, np.float32), 1e-7).data
+    np.testing.assert_allclose(y, 1, rtol=1e-6)
