@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,14 +14,11 @@ from scratch.training.folder import REPORT, peak_memory
 from scratch.training.progress import duration
 from scratch.weights import atomic_write
 
-if TYPE_CHECKING:
-    from scratch.training.run import Run
-
 RESULTS = "results.json"
 SMOOTH = 20  # a loss "at step 100" is the mean of the 20 steps up to it, for one batch says little; step 0 is itself
 
 # Settings that do not change what a run computes beyond rounding, or that the three seeds vary themselves.
-FREE = {"seed", "workers"}
+FREE = {"seed", "workers", "save_every"}
 
 CAUSES = {
     "loss at step 0": "the initial weights, the scale of the data, or the loss function changed",
@@ -32,21 +29,27 @@ CAUSES = {
 
 
 @dataclass(frozen=True)
-class Outcome:
-    verdict: str
-    path: Path
+class Finished:
+    """What a report needs to know of a run that reached its end."""
+
+    folder: Path
+    document: Mapping[str, Any]  # settings.json
+    log: Sequence[Mapping[str, Any]]
+    expected: Mapping[str, Any]  # the preset's part of expected.json
+    steps: int
+    seconds: float
 
 
-def write(run: Run, results: Mapping[str, float], pictures: Sequence[Path], notes: str) -> Outcome:
-    """Write report.md and results.json into the run folder."""
-    figures = losses(run.history()) | dict(results)
+def write(run: Finished, results: Mapping[str, float], pictures: Sequence[Path], notes: str = "") -> str:
+    """Write report.md and results.json into the run folder, and return the verdict."""
+    figures = losses(run.log) | dict(results)
     memory = peak_memory()
     measured = {"figures": figures, "minutes": run.seconds / 60, "memory_mb": memory}
     verdict = compare(figures, run.document["settings"], run.expected)
     text = _markdown(run, measured, verdict, pictures, notes)
     atomic_write(run.folder / RESULTS, (json.dumps(measured, indent=1) + "\n").encode())
     atomic_write(run.folder / REPORT, text.encode())
-    return Outcome(verdict, run.folder / REPORT)
+    return verdict
 
 
 def losses(log: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -104,15 +107,15 @@ def in_words(results: Mapping[str, float]) -> str:
     return " · ".join(f"{name} {number(name, value)}" for name, value in results.items())
 
 
-def _markdown(run: Run, measured: Mapping[str, Any], verdict: str, pictures: Sequence[Path], notes: str) -> str:
+def _markdown(run: Finished, measured: Mapping[str, Any], verdict: str, pictures: Sequence[Path], notes: str) -> str:
     expected, document = run.expected, run.document
     memory = "not measured" if measured["memory_mb"] is None else f"{measured['memory_mb']:.0f} MB"
-    time_line = f"{run.done:,} steps in {duration(run.seconds)}, peak memory {memory}, on {document['machine']}"
+    time_line = f"{run.steps:,} steps in {duration(run.seconds)}, peak memory {memory}, on {document['machine']}"
     if expected:
         time_line += f" (expected: about {duration(60 * expected['minutes'])}, {expected['memory_mb']:.0f} MB"
         time_line += f" on {expected['machine']})"
     lines = [
-        f"# {run.name}, preset {run.preset}",
+        f"# {document['model']}, preset {document['preset']}",
         "",
         f"{verdict[0].upper()}{verdict[1:]}.",
         "",

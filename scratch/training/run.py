@@ -45,7 +45,6 @@ class Run:
         self.folder, self.document = folder, document
         self.name, self.preset = document["model"], document["preset"]
         self.expected = (expected or {}).get(self.preset, {})
-        self.save_every = 200
         self.done = 0
         self.seconds = 0.0
         self.best: dict[str, np.ndarray] = {}
@@ -80,8 +79,12 @@ class Run:
     def resume(cls, folder: Path, expected: dict[str, Any] | None = None) -> Run:
         """The run in `folder`, at its last checkpoint (at its beginning, if it was stopped before the first)."""
         run = cls(folder, read_settings(folder), expected)
-        if (folder / CHECKPOINT).exists():
-            run._saved = checkpoint.load(folder / CHECKPOINT)
+        try:
+            if (folder / CHECKPOINT).exists():
+                run._saved = checkpoint.load(folder / CHECKPOINT)
+        except BaseException:
+            run.close()
+            raise
         return run
 
     # -- before the loop ----------------------------------------------------------------------------------------
@@ -117,8 +120,8 @@ class Run:
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
-    def steps(self, total: int) -> Iterator[int]:
-        """The numbers of the steps still to do. Saves now and then, and after Ctrl-C, which raises RunStopped."""
+    def steps(self, total: int, save_every: int = 200) -> Iterator[int]:
+        """The numbers of the steps still to do. Saves every so many, and after Ctrl-C, which raises RunStopped."""
         self._progress = Progress(total, self.done)
         began = time.monotonic() - self.seconds
         with blas_threads(self.document["blas_threads"]), self._ctrl_c():
@@ -126,7 +129,7 @@ class Run:
                 for step in range(self.done, total):
                     yield step
                     self.done, self.seconds = step + 1, time.monotonic() - began
-                    if self._interrupted or self.done % self.save_every == 0 or self.done == total:
+                    if self._interrupted or self.done % save_every == 0 or self.done == total:
                         self.save()
                     if self._interrupted and self.done < total:
                         raise RunStopped(f"stopped after {self.done:,} steps; go on with: scratch resume {self.folder}")
@@ -202,10 +205,13 @@ class Run:
 
     def finish(self, results: dict[str, float], pictures: list[Path], notes: str = "", then: str = "") -> None:
         """Write report.md and print the last lines: results, verdict, pictures, the next command."""
-        outcome = report.write(self, results, pictures, notes)
+        finished = report.Finished(
+            self.folder, self.document, self.history(), self.expected, self.done, self.seconds
+        )
+        verdict = report.write(finished, results, pictures, notes)
         say(f"result   {report.in_words(results)}")
-        say(f"verdict  {outcome.verdict}")
-        say(f"report   {outcome.path}")
+        say(f"verdict  {verdict}")
+        say(f"report   {self.folder / report.REPORT}")
         for picture in pictures:
             say(f"picture  {picture}")
         if then:

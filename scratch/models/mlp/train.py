@@ -45,10 +45,17 @@ class Settings:
     """Longest gradient, over all parameters together, that is not shortened."""
     evaluate_every: int = 100
     """Steps between two looks at the validation set."""
+    save_every: int = 200
+    """Steps between two checkpoints."""
     seed: int = 0
     """Where all randomness starts."""
     shards: int = 1
     """Parts that each batch is cut into, one thread each; one is fastest for a network this small."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "evaluate_every", "save_every", "shards"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 PRESETS = {
@@ -81,7 +88,7 @@ def train(settings: Settings, run: Run) -> None:
     run.introduce(f"{settings.data}: {sizes} to learn from, to choose by, to report", model,
                   first_loss=(f"ln {classes}", math.log(classes)))  # fmt: skip
 
-    for step in run.steps(settings.steps):
+    for step in run.steps(settings.steps, settings.save_every):
         x, y = next(batches)
         with stream(settings.seed, step):  # dropout's randomness is a function of seed and step
             loss = loss_of(x, y)

@@ -1,0 +1,124 @@
+"""The multilayer perceptron: equal to the same network written by hand, and in lockstep with PyTorch."""
+
+import numpy as np
+import pytest
+
+from scratch import Tensor, gradcheck
+from scratch.data import Batches, load_digits
+from scratch.losses import cross_entropy
+from scratch.models.mlp import MLP, by_hand
+from scratch.models.mlp.train import summed_loss
+from scratch.optim import AdamW
+from scratch.parallel import ShardedLoss
+from tests import lockstep
+
+rng = np.random.default_rng(0)
+
+
+def weights_of(model: MLP) -> by_hand.Weights:
+    return [(layer.weight.data.copy(), layer.bias.data.copy()) for layer in model.layers]
+
+
+@pytest.mark.parametrize("hidden", [(), (7,), (7, 5), (6, 5, 4)])
+def test_by_hand_gives_the_gradients_of_the_tape(hidden):
+    model = MLP(8, hidden, 3).to(np.float64)
+    x, y = rng.standard_normal((9, 8)), rng.integers(0, 3, 9)
+    weights = weights_of(model)
+    logits, inputs = by_hand.forward(weights, x)
+    loss, dlogits = by_hand.cross_entropy(logits, y)
+    gradients = by_hand.backward(weights, inputs, dlogits)
+
+    taped = cross_entropy(model(Tensor(x)), y)
+    taped.backward()
+    np.testing.assert_allclose(loss, taped.item(), rtol=1e-14)
+    assert len(gradients) == len(model.layers)
+    for (dW, db), layer in zip(gradients, model.layers, strict=True):
+        np.testing.assert_allclose(dW, layer.weight.grad, rtol=1e-11, atol=1e-15)
+        np.testing.assert_allclose(db, layer.bias.grad, rtol=1e-11, atol=1e-15)
+
+
+def test_by_hand_learns_the_digits():
+    """200 steps of plain gradient descent; a sign or a transpose gone wrong stays near 10 %."""
+    data = load_digits()
+    weights = weights_of(MLP(784, (64,), 10))
+    batches = Batches(*data.train.arrays, batch_size=64, seed=0)
+    first = by_hand.step(weights, *next(batches), lr=0.2)
+    for _ in range(200):
+        last = by_hand.step(weights, *next(batches), lr=0.2)
+    assert abs(first - np.log(10)) < 0.1 and last < 0.6
+    logits, _ = by_hand.forward(weights, data.validation.inputs)
+    assert (logits.argmax(axis=1) == data.validation.targets).mean() > 0.85
+
+
+def test_by_hand_is_safe_from_overflow():
+    loss, dlogits = by_hand.cross_entropy(np.array([[1e4, -1e4, 0.0]]), np.array([1]))
+    assert loss == 2e4
+    np.testing.assert_allclose(dlogits, [[1, -1, 0]], atol=1e-300)
+
+
+def test_gradients_of_the_whole_model():
+    model = MLP(5, (6, 4), 3).to(np.float64)
+    gradcheck(model, [rng.standard_normal((7, 5))], parameters=dict(model.named_parameters()))
+
+
+def test_images_are_taken_as_rows_of_numbers_and_other_sizes_refused():
+    model = MLP(12, (5,), 3)
+    x = rng.standard_normal((2, 1, 3, 4)).astype(np.float32)
+    np.testing.assert_array_equal(model(Tensor(x)).data, model(Tensor(x.reshape(2, 12))).data)
+    assert list(model.state_dict()) == ["layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias"]
+    with pytest.raises(ValueError, match=r"Linear\(in_features=12.*expected shape \(\.\.\., 12\), got \(2, 11\)"):
+        model(Tensor(np.ones((2, 11), np.float32)))
+
+
+def test_dropout_acts_in_training_only():
+    model = MLP(12, (50,), 3, dropout=0.5)
+    x = Tensor(rng.standard_normal((4, 12)).astype(np.float32))
+    assert not np.array_equal(model(x).data, model(x).data)
+    model.eval()
+    assert np.array_equal(model(x).data, model(x).data)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("shards", [1, 2])
+def test_twenty_steps_in_lockstep_with_pytorch(shards):
+    import torch
+
+    from tests.twins.mlp import MLP as Twin
+
+    data = load_digits().train
+    model, twin = MLP(784, (20, 15), 10), Twin(784, (20, 15), 10)
+    loss_of = ShardedLoss(model, summed_loss, shards)
+    lockstep.check(
+        model,
+        twin,
+        AdamW(model.parameters(), lr=1e-2),
+        torch.optim.AdamW(twin.parameters(), lr=1e-2),
+        Batches(data.inputs.astype(np.float64), data.targets, batch_size=32, seed=0),
+        loss_of,
+        lambda x, y: torch.nn.functional.cross_entropy(twin(x), y),
+    )
+
+
+@pytest.mark.torch
+def test_lockstep_notices_a_wrong_gradient():
+    import torch
+
+    from tests.twins.mlp import MLP as Twin
+
+    data = load_digits().train
+    model, twin = MLP(784, (20,), 10), Twin(784, (20,), 10)
+
+    def planted(x, y):
+        logits = model(Tensor(x)) * 1.0
+        return cross_entropy(logits, y, label_smoothing=1e-6)
+
+    with pytest.raises(AssertionError):
+        lockstep.check(
+            model,
+            twin,
+            AdamW(model.parameters(), lr=1e-2),
+            torch.optim.AdamW(twin.parameters(), lr=1e-2),
+            Batches(data.inputs.astype(np.float64), data.targets, batch_size=32, seed=0),
+            planted,
+            lambda x, y: torch.nn.functional.cross_entropy(twin(x), y),
+        )
