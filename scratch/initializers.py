@@ -17,6 +17,7 @@ from scratch.random import generator
 
 # What a non-linearity does to the scale of a signal of variance 1 (PyTorch's table, torch.nn.init.calculate_gain).
 GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2.0), "selu": 3 / 4}
+GAINS |= {f"conv{transposed}{axes}d": 1.0 for transposed in ("", "_transpose") for axes in (1, 2, 3)}
 
 
 def uniform(shape: Sequence[int], low: float = 0.0, high: float = 1.0, dtype: Any = np.float32) -> np.ndarray:
@@ -27,6 +28,29 @@ def uniform(shape: Sequence[int], low: float = 0.0, high: float = 1.0, dtype: An
 def normal(shape: Sequence[int], mean: float = 0.0, std: float = 1.0, dtype: Any = np.float32) -> np.ndarray:
     """Numbers from N(mean, std²)."""
     return generator().normal(mean, std, tuple(shape)).astype(dtype)
+
+
+def truncated_normal(
+    shape: Sequence[int],
+    mean: float = 0.0,
+    std: float = 1.0,
+    low: float = -2.0,
+    high: float = 2.0,
+    dtype: Any = np.float32,
+) -> np.ndarray:
+    """Numbers from N(mean, std²), drawn again where they fall outside low … high; PyTorch's trunc_normal_
+
+    The bounds are values, not multiples of std: with PyTorch's defaults and std 0.02, next to nothing is cut off.
+    Raises ValueError for bounds that hold less than a hundredth of the distribution.
+    """
+    inside = (math.erf((high - mean) / (std * math.sqrt(2))) - math.erf((low - mean) / (std * math.sqrt(2)))) / 2
+    if not inside >= 0.01:
+        raise ValueError(f"truncated_normal: only {inside:.2g} of N({mean}, {std}²) lies between {low} and {high}")
+    rng = generator()
+    x = rng.normal(mean, std, tuple(shape))
+    while (outside := (x < low) | (x > high)).any():
+        x[outside] = rng.normal(mean, std, int(outside.sum()))
+    return x.astype(dtype)
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
