@@ -6,6 +6,8 @@
     clipping.py   gradients held within a bound
     optimizer.py  what all share: groups of parameters, the walk over them, saving and resuming
 
+In use:
+
     optimizer = Adam(model.parameters(), lr=1e-3)
     for step in range(1000):
         loss = ...

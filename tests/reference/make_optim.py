@@ -7,6 +7,7 @@ own parameters. Two groups have different options, and two parameters lack their
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -128,6 +129,16 @@ def run_theirs(case: Case) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]
     return snapshots, state
 
 
+def defaults_theirs(name: str) -> dict[str, Any]:
+    """PyTorch's arguments that may be given without their name, in order, with their defaults."""
+    import inspect
+
+    import torch
+
+    parameters = inspect.signature(getattr(torch.optim, name)).parameters.values()
+    return {each.name: each.default for each in parameters if each.kind is not inspect.Parameter.KEYWORD_ONLY}
+
+
 # -- clipping -----------------------------------------------------------------------------------------------------
 
 NORMS = [(norm_type, max_norm) for norm_type in (1.0, 2.0, 3.0, math.inf) for max_norm in (0.0, 0.7, 1e4)]
@@ -227,19 +238,45 @@ def rates_theirs(name: str) -> np.ndarray:
     return np.array(rates)
 
 
+# -- the file -----------------------------------------------------------------------------------------------------
+
+
+def save(frozen: dict[str, dict[str, np.ndarray]]) -> None:
+    """All values in one row, their names and shapes as text beside it: 600 small arrays make a large archive."""
+    layout = {name: {what: value.shape for what, value in group.items()} for name, group in frozen.items()}
+    values = np.concatenate([value.ravel() for group in frozen.values() for value in group.values()])
+    np.savez_compressed(PATH, values=values, layout=np.frombuffer(json.dumps(layout).encode(), np.uint8))
+
+
+def load() -> dict[str, dict[str, np.ndarray]]:
+    """{case: {what: value}} as PyTorch gave it."""
+    with np.load(PATH) as archive:
+        values, layout = archive["values"], json.loads(archive["layout"].tobytes())
+    frozen, start = {}, 0
+    for name, group in layout.items():
+        frozen[name] = {}
+        for what, shape in group.items():
+            end = start + math.prod(shape)
+            frozen[name][what], start = values[start:end].reshape(shape), end
+    return frozen
+
+
 def main() -> None:
-    frozen: dict[str, np.ndarray] = {}
+    frozen: dict[str, dict[str, np.ndarray]] = {}
     for case in CASES:
         snapshots, state = run_theirs(case)
-        frozen |= {f"{case.name}|{what}": value for what, value in {**snapshots, **state}.items()}
+        frozen[case.name] = {**snapshots, **state}
     for norm_type, max_norm in NORMS:
         total, clipped = clip_theirs(max_norm, norm_type)
-        frozen[f"clip_grad_norm_ {norm_type} {max_norm}|total"] = np.array(total)
-        frozen |= {f"clip_grad_norm_ {norm_type} {max_norm}|{i}": value for i, value in enumerate(clipped)}
-    frozen |= {f"clip_grad_value_|{i}": value for i, value in enumerate(clip_value_theirs(0.5))}
-    frozen |= {f"schedule {name}|rates": rates_theirs(name) for name in make_schedules()}
-    np.savez_compressed(PATH, **frozen)  # type: ignore[arg-type]
+        frozen[f"clip_grad_norm_ {norm_type} {max_norm}"] = {"total": np.array(total), **numbered(clipped)}
+    frozen["clip_grad_value_"] = numbered(clip_value_theirs(0.5))
+    frozen["schedules"] = {name: rates_theirs(name) for name in make_schedules()}
+    save(frozen)
     print(f"{len(CASES)} optimisers, {len(make_schedules())} schedules, {PATH.stat().st_size / 1024:.0f} kB")
+
+
+def numbered(arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
+    return {str(i): array for i, array in enumerate(arrays)}
 
 
 if __name__ == "__main__":
