@@ -82,9 +82,11 @@ def boundary_animation(
 
 def boundary_grid(points: Any, resolution: int = 160) -> Array:
     """Where a boundary is computed: a grid around `points`, row by row from the bottom, shape (resolution², 2)."""
-    (left, right), (bottom, top) = _extent(style.as_array(points))
+    points = style.as_array(points)
+    (left, right), (bottom, top) = _extent(points)
     x, y = np.meshgrid(np.linspace(left, right, resolution), np.linspace(bottom, top, resolution))
-    return np.stack([x.ravel(), y.ravel()], axis=1).astype(style.as_array(points).dtype, copy=False)
+    grid = np.stack([x.ravel(), y.ravel()], axis=1)
+    return grid.astype(points.dtype) if points.dtype.kind == "f" else grid
 
 
 def _render(

@@ -31,9 +31,8 @@ def image_grid(
     n = len(pixels)
     if titles is not None and len(titles) != n:
         raise ValueError(f"image_grid expected one title for each of {n} images, got {len(titles)}")
-    low, high = limits or _limits(pixels)
-    page, axes, _ = _cells(pixels, titles, columns, title, cell, {"cmap": "gray", "vmin": low, "vmax": high})
-    return page
+    shown, scale = _scaled(pixels, limits or _limits(pixels))
+    return _cells(shown, titles, columns, title, cell, scale)[0]
 
 
 def first_layer_weights(
@@ -57,6 +56,8 @@ def first_layer_weights(
         kernels = kernels.reshape(len(kernels), *image_shape)
     pixels = _pixels(kernels[:count])
     largest = float(np.abs(pixels).max()) or 1.0
+    if not math.isfinite(largest):
+        raise ValueError("first_layer_weights expected finite weights, got NaN or infinity")
     note = f"first {count} of {len(kernels)} units" if len(kernels) > count else f"{len(kernels)} units"
     title = f"{title} ({note})" if title else note
     if pixels.ndim == 4:
@@ -98,10 +99,9 @@ def worst_mistakes(
         page.text(0.5, 0.5, title, ha="center", va="center", fontsize=style.TITLE)
         return page
     titles = [f"{names[targets[i]]} → {names[predictions[i]]}\n{_percent(p[i].max())}" for i in worst]
-    low, high = _limits(pixels[worst])
+    shown, scale = _scaled(pixels[worst], _limits(pixels))
     cell = max(0.85, 0.082 * max(len(each) for row in titles for each in row.split("\n")))
-    gray = {"cmap": "gray", "vmin": low, "vmax": high}
-    return _cells(pixels[worst], titles, columns, f"{title}\n(true → predicted, with its probability)", cell, gray)[0]
+    return _cells(shown, titles, columns, f"{title}\n(true → predicted, with its probability)", cell, scale)[0]
 
 
 def _cells(
@@ -152,6 +152,16 @@ def _limits(pixels: Array) -> tuple[float, float]:
     if pixels.dtype.kind in "iub":
         return 0.0, 255.0 if pixels.max() > 1 else 1.0
     return float(np.nanmin(pixels)), float(np.nanmax(pixels))
+
+
+def _scaled(pixels: Array, limits: tuple[float, float]) -> tuple[Array, dict[str, Any]]:
+    """The images, and how matplotlib is to map them: grey ones by the limits, colours are brought to 0 ... 1 here."""
+    low, high = limits
+    if not low <= high:
+        raise ValueError(f"limits expected (low, high) with low <= high, got {limits}")
+    if pixels.ndim == 3:
+        return pixels, {"cmap": "gray", "vmin": low, "vmax": high}
+    return np.clip((pixels - low) / ((high - low) or 1.0), 0, 1), {}
 
 
 def _percent(p: float) -> str:

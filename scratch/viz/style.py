@@ -80,7 +80,10 @@ def label(axes: Any, title: str = "", x: str = "", y: str = "") -> None:
 
 def legend(axes: Any, **options: Any) -> None:
     """A legend of axes (or of a whole figure) on an opaque ground, so that it reads where it has to stand on data."""
-    axes.legend(**{"fontsize": SMALL, "framealpha": 0.92, "edgecolor": PALE, "handlelength": 2.6, **options})
+    # "best" named, since matplotlib warns where its own default takes long (many points)
+    axes.legend(
+        **{"loc": "best", "fontsize": SMALL, "framealpha": 0.92, "edgecolor": PALE, "handlelength": 2.6, **options}
+    )
 
 
 def log_scale(axes: Any) -> None:
@@ -158,7 +161,12 @@ def classes(count: int, names: Sequence[str] | None) -> list[str]:
 
 
 def columns_for(count: int, columns: int | None = None) -> int:
-    """Columns of a grid of `count` pictures: the given number, else one that makes it a little wider than tall."""
+    """Columns of a grid of `count` pictures: the given number, else one that makes it wider than tall, with
+    full rows where that can be had."""
     if columns is not None and columns < 1:
         raise ValueError(f"columns expected a number of at least 1, got {columns}")
-    return max(1, min(count, columns or math.ceil(math.sqrt(1.6 * count))))
+    if columns is not None:
+        return min(count, columns)
+    wide = math.sqrt(1.6 * count)
+    full = [c for c in range(math.ceil(0.7 * wide), math.floor(1.5 * wide) + 1) if count % c == 0]
+    return min(full, key=lambda c: abs(c - wide)) if full else math.ceil(wide)
