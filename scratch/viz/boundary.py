@@ -38,7 +38,6 @@ def decision_boundary(
     page, axes = style.figure(panel=(6.0, 5.0))
     _draw(page, axes[0, 0], p, points, labels, style.classes(p.shape[1], class_names), axis_names)
     axes[0, 0].set_title(title, fontsize=style.TITLE, loc="left")
-    style.settle(page)
     return page
 
 

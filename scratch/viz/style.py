@@ -104,13 +104,20 @@ def picture_axes(axes: Any) -> None:
 
 
 def settle(figure: Figure) -> None:
-    """Lay the page out before it is drawn: axes with equal units on both sides need more rounds than drawing gives."""
-    for _ in range(2):
+    """Lay the page out until nothing moves: ticks and equal units change with the room that the layout gives them."""
+    before = None
+    for _ in range(5):
         figure.draw_without_rendering()
+        now = [axes.get_position().bounds for axes in figure.axes]
+        if before is not None and np.allclose(before, now, rtol=0, atol=1e-4):
+            return
+        before = now
 
 
 def png(figure: Figure, dpi: float = DPI) -> bytes:
     """The figure as a PNG; the same figure gives the same bytes (no date, no version inside)."""
+    if figure.get_layout_engine() is not None:
+        settle(figure)
     buffer = BytesIO()
     figure.savefig(
         buffer, format="png", dpi=dpi, facecolor="white", bbox_inches=None,
