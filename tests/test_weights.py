@@ -156,6 +156,16 @@ def test_bfloat16_is_widened_exactly(tmp_path):
     same(loaded["s"], np.array(3.140625, np.float32))
 
 
+def test_the_header_need_not_follow_the_order_of_the_data(tmp_path):
+    header = {"second": entry("I16", [2], 4, 8), "first": entry("F32", [1], 0, 4), "none": entry("I8", [0], 4, 4)}
+    (tmp_path / "w").write_bytes(container(header, struct.pack("<fhh", 1.5, 7, -8)))
+    loaded = load_file(tmp_path / "w")
+    assert list(loaded) == ["second", "first", "none"]
+    same(loaded["second"], np.int16([7, -8]))
+    same(loaded["first"], np.float32([1.5]))
+    same(loaded["none"], np.int8([]))
+
+
 def test_a_bool_of_any_byte_is_true_or_false(tmp_path):
     (tmp_path / "w").write_bytes(container({"x": entry("BOOL", [3], 0, 3)}, b"\x00\x01\x7f"))
     same(load_file(tmp_path / "w")["x"], np.array([False, True, True]))

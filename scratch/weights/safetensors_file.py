@@ -104,7 +104,7 @@ def _saveable(name: Any, array: Any) -> np.ndarray:
     if not isinstance(array, (np.ndarray, np.generic)) or array.dtype.name not in SAVED:
         got = array.dtype if isinstance(array, (np.ndarray, np.generic)) else type(array).__name__
         raise ValueError(f"save_file expected {name!r} to be an array of {', '.join(sorted(SAVED))}, got {got}")
-    return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+    return np.asarray(array, order="C")  # the library sees to the byte order
 
 
 def _is_text(value: Any) -> bool:
