@@ -72,8 +72,8 @@ class ShardedLoss:
 
         def forward(s: int) -> tuple[Tensor, float]:
             with ExitStack() as scope:
-                if outer is not None:
-                    scope.enter_context(stream(outer.seed, outer.step, s))
+                if outer is not None:  # number 0 is the stream outside, for what is drawn before the batch is cut
+                    scope.enter_context(stream(outer.seed, outer.step, s + 1))
                 return self.loss_fn(self.replicas[s], *parts[s])
 
         results = self._run(forward, shards)

@@ -1,5 +1,6 @@
 """Data: sets that ship with the package, toys that are generated, and the order in which a model meets them."""
 
+from scratch.data.augment import random_shift
 from scratch.data.batches import Batches, in_order
 from scratch.data.catalog import CATALOG
 from scratch.data.dataset import Dataset, Splits, class_counts, split, stratified_split
@@ -40,6 +41,7 @@ __all__ = [
     "in_order",
     "load_digits",
     "load_shakespeare",
+    "random_shift",
     "ring_centres",
     "sine",
     "spirals",
