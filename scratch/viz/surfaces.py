@@ -46,9 +46,7 @@ def surface_paths(
     plane = axes[0, 0]
     heights = _levels(z, levels) if np.ndim(levels) == 0 else np.sort(np.asarray(levels, dtype=np.float64))
     _contours(page, plane, x, y, z, heights)
-    for i, start in enumerate(sorted({tuple(path[0].tolist()) for path in routes.values()})):
-        plane.plot(*start, marker="o", markersize=11, markerfacecolor="none", markeredgecolor="black",
-                   markeredgewidth=1.6, linestyle="none", zorder=6, label="" if i else "start")  # fmt: skip
+    _starts(plane, routes)
     for i, (name, path) in enumerate(routes.items()):
         _path(plane, i, name, path, function)
     if minimum is not None:
@@ -89,15 +87,9 @@ def histograms(
     rows = math.ceil(len(values) / (columns or 5))
     columns = columns or math.ceil(len(values) / rows)
     page, axes = style.figure(rows, columns, panel=(2.5, 2.5))
+    edges = np.linspace(low, high, bins + 1)
     for panel, (name, each) in zip(axes.flat, values.items(), strict=False):
-        edges = np.linspace(low, high, bins + 1)
-        counts, _ = np.histogram(each, edges)
-        panel.stairs(counts / each.size, edges, fill=True, facecolor=style.SKY, edgecolor=style.BLUE, linewidth=1)
-        outside = 1 - counts.sum() / each.size
-        note = f"\n{outside:.1%} outside" if outside > 0 else ""
-        panel.set_title(f"{name}\nmean {_mean(each)}, sd {each.std():.2g}{note}", fontsize=style.SMALL, loc="left")
-        panel.set_xlim(low, high)
-        panel.set_ylim(bottom=0)
+        _histogram(panel, name, each, edges)
     for panel in axes.flat[len(values) :]:
         panel.set_visible(False)
     page.supxlabel(value_name, fontsize=style.TEXT)
@@ -105,6 +97,17 @@ def histograms(
     if title:
         page.suptitle(title, fontsize=style.TITLE, x=0.01, ha="left")
     return page
+
+
+def _histogram(axes: Any, name: str, values: Array, edges: Array) -> None:
+    counts, _ = np.histogram(values, edges)
+    axes.stairs(counts / values.size, edges, fill=True, facecolor=style.SKY, edgecolor=style.BLUE, linewidth=1)
+    outside = 1 - counts.sum() / values.size
+    note = f"\n{outside:.1%} outside" if outside > 0 else ""
+    title = f"{name}\nmean {_mean(values)}, sd {values.std():.2g}{note}"
+    axes.set_title(title, fontsize=style.SMALL, loc="left")
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_ylim(bottom=0)
 
 
 def _mean(values: Array) -> str:
@@ -149,6 +152,13 @@ def _checked(name: str, path: Any) -> Array:
     if points.ndim != 2 or points.shape[1] != 2 or not len(points):
         raise ValueError(f"path {name!r} expected shape (steps, 2), got {points.shape}")
     return points
+
+
+def _starts(axes: Any, routes: Mapping[str, Array]) -> None:
+    """A ring where paths begin; most races have one start for all."""
+    for i, start in enumerate(sorted({tuple(path[0].tolist()) for path in routes.values()})):
+        axes.plot(*start, marker="o", markersize=11, markerfacecolor="none", markeredgecolor="black",
+                  markeredgewidth=1.6, linestyle="none", zorder=6, label="" if i else "start")  # fmt: skip
 
 
 def _path(axes: Any, i: int, name: str, path: Array, function: Callable[[Array, Array], Any]) -> None:
