@@ -103,9 +103,7 @@ def _soft_cross_entropy(
     return record(y, (x,) if t is None else (x, t), backward)
 
 
-def nll_loss(
-    input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
-) -> Tensor:
+def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Tensor:
     """ℓ = −w_y x_y,  ∂ℓ/∂x_c = −w_y [c = y];  x holds log-probabilities, the rest is as in `cross_entropy`"""
     x, t, w = _scores("nll_loss", input, target, weight, reduction)
     labels, w_y, count = _labels("nll_loss", x, t, w, ignore_index)
@@ -133,9 +131,7 @@ def _scores(name: str, input: Any, target: Any, weight: Any, reduction: str) -> 
     return x, t, w
 
 
-def _labels(
-    name: str, x: Tensor, t: Tensor, w: Array | None, ignore_index: int
-) -> tuple[Array, Array | None, float]:
+def _labels(name: str, x: Tensor, t: Tensor, w: Array | None, ignore_index: int) -> tuple[Array, Array | None, float]:
     """Labels in a row, the weight w_y of each (None: all 1; 0 where ignored, label 0 then) and the sum of weights."""
     C, shape = _classes(x), _positions(x)
     if t.dtype.kind not in "iu" or t.shape != shape:

@@ -1,0 +1,488 @@
+"""Losses: gradients, composed twins, the far ends, masks and weights, errors. Parity is in test_parity.py."""
+
+import math
+
+import numpy as np
+import pytest
+
+from scratch import Module, Tensor, gradcheck, losses
+from scratch.activations import sigmoid
+from scratch.gradcheck import GradcheckError
+from scratch.losses import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    mse_loss,
+    nll_loss,
+    smooth_l1_loss,
+)
+from scratch.tensor import record
+
+rng = np.random.default_rng(0)
+REDUCTIONS = ["mean", "sum", "none"]
+
+
+def name(function):
+    return function.__name__
+
+
+def numbers(*shape):
+    return np.asarray(2 * rng.standard_normal(shape))
+
+
+def chances(*shape):
+    return np.asarray(rng.uniform(0.05, 0.95, shape))
+
+
+def labels(classes, *shape):
+    return np.asarray(rng.integers(0, classes, shape))
+
+
+# -- gradients ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("shape", [(), (4,), (2, 3, 4)], ids=str)
+def test_distances(shape, reduction):
+    x, t = numbers(*shape), numbers(*shape)
+    for loss in (mse_loss, l1_loss):
+        assert gradcheck(loss, [x, t, reduction])
+    for width in (0.4, 3.0):
+        assert gradcheck(huber_loss, [x, t, reduction, width])
+        assert gradcheck(smooth_l1_loss, [x, t, reduction, width])
+
+
+SCORES = [((5, 4), (5,)), ((4,), ()), ((2, 4, 3), (2, 3)), ((2, 4, 3, 5), (2, 3, 5))]
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.parametrize(("shape", "positions"), SCORES, ids=str)
+def test_losses_over_classes(shape, positions, weighted, reduction):
+    weight = list(rng.uniform(0.5, 2, 4)) if weighted else None
+    x, y = numbers(*shape), labels(4, *positions)
+    some = int(y.flat[0])
+    for ignored in (-100, some) if y.size > 1 and (y != some).any() else (-100,):
+        for smoothing in (0.0, 0.3):
+            assert gradcheck(cross_entropy, [x, y, weight, ignored, reduction, smoothing])
+        assert gradcheck(nll_loss, [x, y, weight, ignored, reduction])
+    for smoothing in (0.0, 0.3):  # and with respect to the target distribution
+        assert gradcheck(cross_entropy, [x, chances(*shape), weight, -100, reduction, smoothing])
+
+
+@pytest.mark.parametrize("reduction", [*REDUCTIONS, "batchmean"])
+def test_losses_between_probabilities(reduction):
+    shape = (3, 4, 2)
+    x, p, t = numbers(*shape), chances(*shape), chances(*shape)
+    assert gradcheck(kl_div, [x, t, reduction])
+    assert gradcheck(kl_div, [x, np.log(t), reduction, True])
+    if reduction == "batchmean":
+        return
+    row, column = list(rng.uniform(0.5, 2, 2)), [[[1.5], [0.4], [2.0], [0.7]]]
+    for weight in (None, row, column):
+        assert gradcheck(binary_cross_entropy, [p, t, weight, reduction])
+        for pos_weight in (None, row, column):
+            assert gradcheck(binary_cross_entropy_with_logits, [x, t, weight, reduction, pos_weight])
+
+
+# -- twins composed of primitives ---------------------------------------------------------------------------------
+
+
+def composed_log_softmax(x):
+    z = x - x.max(axis=1, keepdims=True).detach()
+    return z - z.exp().sum(axis=1, keepdims=True).log()
+
+
+LABELS = np.array([2, 0, 2, 3, 1, 0])
+CLASS_WEIGHT = np.array([0.5, 2.0, 1.5, 0.7])
+ONE_HOT = np.eye(4)[LABELS]
+TARGETS = rng.uniform(0.05, 0.95, (6, 4))
+
+TWINS = {
+    "cross_entropy": (
+        lambda x: cross_entropy(x, LABELS),
+        lambda x: -(composed_log_softmax(x) * ONE_HOT).sum(axis=1).mean(),
+    ),
+    "weighted cross_entropy": (
+        lambda x: cross_entropy(x, LABELS, CLASS_WEIGHT),
+        lambda x: -(composed_log_softmax(x) * ONE_HOT * CLASS_WEIGHT).sum() / CLASS_WEIGHT[LABELS].sum(),
+    ),
+    "smoothed cross_entropy": (
+        lambda x: cross_entropy(x, LABELS, label_smoothing=0.2),
+        lambda x: -(composed_log_softmax(x) * (0.8 * ONE_HOT + 0.05)).sum(axis=1).mean(),
+    ),
+    "cross_entropy of probabilities": (
+        lambda x: cross_entropy(x, TARGETS, reduction="sum"),
+        lambda x: -(composed_log_softmax(x) * TARGETS).sum(),
+    ),
+    "nll_loss": (lambda x: nll_loss(x, LABELS), lambda x: -(x * ONE_HOT).sum(axis=1).mean()),
+    "bce with logits": (
+        lambda x: binary_cross_entropy_with_logits(x, TARGETS, pos_weight=CLASS_WEIGHT),
+        lambda x: -(CLASS_WEIGHT * TARGETS * sigmoid(x).log() + (1 - TARGETS) * (1 - sigmoid(x)).log()).mean(),
+    ),
+    "bce": (
+        lambda x: binary_cross_entropy(sigmoid(x), TARGETS),
+        lambda x: -(TARGETS * sigmoid(x).log() + (1 - TARGETS) * (1 - sigmoid(x)).log()).mean(),
+    ),
+    "kl_div": (
+        lambda x: kl_div(composed_log_softmax(x), TARGETS, "batchmean"),
+        lambda x: (TARGETS * (np.log(TARGETS) - composed_log_softmax(x))).sum() / 6,
+    ),
+    "mse_loss": (lambda x: mse_loss(x, TARGETS), lambda x: ((x - TARGETS) * (x - TARGETS)).mean()),
+    "l1_loss": (lambda x: l1_loss(x, TARGETS), lambda x: (x - TARGETS).abs().mean()),
+}
+
+
+@pytest.mark.parametrize("which", TWINS)
+def test_equals_the_same_composed_of_primitives(which):
+    fused, composed = TWINS[which]
+    values = numbers(6, 4)
+    a, b = Tensor(values, requires_grad=True), Tensor(values, requires_grad=True)
+    y, expected = fused(a), composed(b)
+    np.testing.assert_allclose(y.data, expected.data, rtol=1e-12)
+    y.backward(-1.7)
+    expected.backward(-1.7)
+    np.testing.assert_allclose(a.grad, b.grad, rtol=1e-10, atol=1e-13)
+
+
+def test_the_gradient_is_p_minus_y():
+    x = Tensor(np.log(np.array([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])), requires_grad=True)
+    cross_entropy(x, [2, 1], reduction="sum").backward()
+    np.testing.assert_allclose(x.grad, [[0.2, 0.3, -0.5], [0.6, -0.7, 0.1]], rtol=1e-14)
+
+
+def test_equal_scores_cost_ln_c():
+    assert cross_entropy(np.zeros((5, 10)), labels(10, 5)).item() == pytest.approx(math.log(10))
+
+
+# -- a wrong derivative is caught ---------------------------------------------------------------------------------
+
+
+def cross_entropy_without_the_mean(x):
+    y = cross_entropy(x, LABELS)
+    p = np.exp(x.data) / np.exp(x.data).sum(axis=1, keepdims=True)
+    return record(y.data, (x,), lambda dy: (dy * (p - ONE_HOT),))
+
+
+def smoothing_forgotten_in_the_gradient(x):
+    y = cross_entropy(x, LABELS, label_smoothing=0.1)
+    p = np.exp(x.data) / np.exp(x.data).sum(axis=1, keepdims=True)
+    return record(y.data, (x,), lambda dy: (dy / 6 * (p - ONE_HOT),))
+
+
+def huber_that_never_clips(x):
+    return record(huber_loss(x, TARGETS, delta=0.5).data, (x,), lambda dy: (dy / x.size * (x.data - TARGETS),))
+
+
+WRONG = [cross_entropy_without_the_mean, smoothing_forgotten_in_the_gradient, huber_that_never_clips]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=name)
+def test_a_planted_fault_is_caught(wrong):
+    with pytest.raises(GradcheckError, match=wrong.__name__):
+        gradcheck(wrong, [numbers(6, 4)])
+
+
+# -- what counts and what does not --------------------------------------------------------------------------------
+
+
+def test_ignored_labels_neither_count_nor_learn():
+    x = numbers(5, 4)
+    y, kept = np.array([1, -100, 3, 3, -100]), np.array([0, 2, 3])
+    weighted, smoothed = {"weight": CLASS_WEIGHT}, {"label_smoothing": 0.2}
+    for options in ({}, weighted, smoothed, weighted | smoothed):
+        for reduction in ("mean", "sum"):
+            a, b = Tensor(x, requires_grad=True), Tensor(x[kept], requires_grad=True)
+            whole = cross_entropy(a, y, reduction=reduction, **options)
+            part = cross_entropy(b, y[kept], reduction=reduction, **options)
+            np.testing.assert_allclose(whole.data, part.data, rtol=1e-14)
+            whole.backward(1.3)
+            part.backward(1.3)
+            np.testing.assert_allclose(a.grad[kept], b.grad, rtol=1e-13)
+            assert not a.grad[[1, 4]].any()
+    assert cross_entropy(x, y, reduction="none").data[[1, 4]].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, nll_loss], ids=name)
+def test_nothing_left_to_average_is_nan_with_gradient_zero(loss):
+    x = Tensor(numbers(3, 4), requires_grad=True)
+    y = loss(x, np.full(3, -100))
+    assert math.isnan(y.item())
+    y.backward()
+    assert not x.grad.any()
+    assert loss(x, np.full(3, -100), reduction="sum").item() == 0
+
+
+def test_shards_of_the_sum_add_up_to_the_whole():
+    x, y = numbers(7, 4), np.array([1, 0, -100, 3, 2, -100, 1])
+    whole = Tensor(x, requires_grad=True)
+    mean = cross_entropy(whole, y, CLASS_WEIGHT)
+    mean.backward()
+    total = weight = 0.0
+    gradients = []
+    for part in (slice(0, 3), slice(3, 7)):
+        shard = Tensor(x[part], requires_grad=True)
+        loss = cross_entropy(shard, y[part], CLASS_WEIGHT, reduction="sum")
+        loss.backward()
+        gradients.append(shard.grad)
+        total, weight = total + loss.item(), weight + CLASS_WEIGHT[y[part][y[part] >= 0]].sum()
+    assert total / weight == pytest.approx(mean.item(), rel=1e-14)
+    np.testing.assert_allclose(np.concatenate(gradients) / weight, whole.grad, rtol=1e-13)
+
+
+def test_repeated_labels_and_positions_stay_apart():
+    x = Tensor(numbers(2, 3, 4), requires_grad=True)
+    cross_entropy(x, np.full((2, 4), 1), reduction="sum").backward()
+    p = np.exp(x.data) / np.exp(x.data).sum(axis=1, keepdims=True)
+    p[:, 1] -= 1
+    np.testing.assert_allclose(x.grad, p, rtol=1e-12, atol=1e-15)
+
+
+def test_kl_div_of_equal_distributions_is_zero_and_zeros_cost_nothing():
+    p = np.array([[0.5, 0.5, 0.0], [0.1, 0.2, 0.7]])
+    log_p = np.log(np.maximum(p, 1e-300))
+    assert kl_div(log_p, p, "sum").item() == pytest.approx(0, abs=1e-15)
+    x = Tensor(log_p, requires_grad=True)
+    kl_div(x, p, "batchmean").backward()
+    np.testing.assert_allclose(x.grad, -p / 2)
+
+
+# -- the far ends in float32 --------------------------------------------------------------------------------------
+
+
+def test_cross_entropy_of_far_scores():
+    x = np.array([[1e4, -1e4, 0], [-1e4, 1e4, 1e4], [1e4, 1e4, 1e4]], dtype=np.float32)
+    t = Tensor(x, requires_grad=True)
+    y = cross_entropy(t, [1, 2, 0], reduction="none")
+    np.testing.assert_allclose(y.data, [2e4, math.log(2), math.log(3)], rtol=1e-6)
+    y.backward(np.array([1, -2, 3], dtype=np.float32))
+    np.testing.assert_allclose(t.grad, [[1, -1, 0], [0, -1, 1], [-2, 1, 1]], rtol=1e-6)
+    soft = Tensor(x, requires_grad=True)
+    z = cross_entropy(soft, np.array([[0.5, 0.5, 0], [0, 0, 1], [0, 1, 0]]), reduction="none")
+    np.testing.assert_allclose(z.data, [1e4, math.log(2), math.log(3)], rtol=1e-6)
+    z.backward(np.ones(3))
+    np.testing.assert_allclose(soft.grad, [[0.5, -0.5, 0], [0, 0.5, -0.5], [1 / 3, -2 / 3, 1 / 3]], rtol=1e-6)
+    assert y.dtype == z.dtype == t.grad.dtype == soft.grad.dtype == np.float32
+
+
+def test_binary_cross_entropy_of_far_logits():
+    x = Tensor(np.array([1e4, 1e4, -1e4, -1e4, 0], dtype=np.float32), requires_grad=True)
+    y = binary_cross_entropy_with_logits(x, [1.0, 0.0, 1.0, 0.0, 0.5], reduction="none", pos_weight=3.0)
+    np.testing.assert_allclose(y.data, [0, 1e4, 3e4, 0, 2 * math.log(2)], rtol=1e-6)
+    y.backward(np.array([1, 2, 1, 5, 2], dtype=np.float32))
+    np.testing.assert_allclose(x.grad, [0, 2, -3, 0, -1], rtol=1e-6)
+    assert y.dtype == x.grad.dtype == np.float32
+
+
+def test_binary_cross_entropy_at_the_edges_is_held_at_100():
+    x = Tensor(np.array([0.0, 1.0, 0.0, 1.0]), requires_grad=True)
+    t = Tensor(np.array([1.0, 0.0, 0.0, 1.0]), requires_grad=True)
+    y = binary_cross_entropy(x, t, reduction="none")
+    assert y.data.tolist() == [100, 100, 0, 0]
+    y.backward(np.array([1.0, 1.0, 1.0, 2.0]))
+    np.testing.assert_allclose(x.grad, [-1e12, 1e12, 0, 0])
+    np.testing.assert_allclose(t.grad, [100, -100, 100, -200])
+
+
+@pytest.mark.parametrize("loss", [mse_loss, l1_loss, huber_loss, smooth_l1_loss], ids=name)
+def test_far_distances(loss):
+    x = Tensor(np.array([1e4, -1e4, 0.0], dtype=np.float32), requires_grad=True)
+    y = loss(x, np.array([-1e4, 1e4, 0.0]), reduction="none")
+    value, slope = {"mse_loss": (4e8, 4e4), "l1_loss": (2e4, 1)}.get(name(loss), (2e4 - 0.5, 1))
+    np.testing.assert_allclose(y.data, [value, value, 0], rtol=1e-7)
+    y.backward(np.array([1, 2, 3]))
+    np.testing.assert_allclose(x.grad, [slope, -2 * slope, 0], rtol=1e-7)
+
+
+# -- dtype, memory ------------------------------------------------------------------------------------------------
+
+S, P = (3, 4), rng.uniform(0.05, 0.95, (3, 4)).astype(np.float32)
+CALLS = {
+    "mse_loss": lambda x, t, **o: mse_loss(x, t, **o),
+    "l1_loss": lambda x, t, **o: l1_loss(x, t, **o),
+    "huber_loss": lambda x, t, **o: huber_loss(x, t, delta=0.3, **o),
+    "smooth_l1_loss": lambda x, t, **o: smooth_l1_loss(x, t, beta=0.3, **o),
+    "cross_entropy": lambda x, t, **o: cross_entropy(x, np.array([1, 3, 0]), **o),
+    "weighted": lambda x, t, **o: cross_entropy(x, np.array([1, -100, 0]), weight=CLASS_WEIGHT, **o),
+    "smoothed": lambda x, t, **o: cross_entropy(x, np.array([1, 3, -100]), CLASS_WEIGHT, label_smoothing=0.1, **o),
+    "probabilities": lambda x, t, **o: cross_entropy(x, t, weight=CLASS_WEIGHT, **o),
+    "nll_loss": lambda x, t, **o: nll_loss(x, np.array([1, -100, 0]), weight=CLASS_WEIGHT, **o),
+    "bce_logits": lambda x, t, **o: binary_cross_entropy_with_logits(x, t, CLASS_WEIGHT, pos_weight=[[2.0]], **o),
+    "bce": lambda x, t, **o: binary_cross_entropy(x, t, CLASS_WEIGHT, **o),
+    "kl_div": lambda x, t, **o: kl_div(x, t, **o),
+    "kl_div_log": lambda x, t, **o: kl_div(x, t, log_target=True, **o),
+}
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("which", CALLS)
+def test_float32_stays_and_nothing_given_is_written_into(which, reduction):
+    values = rng.uniform(0.05, 0.95, S).astype(np.float32)
+    x, t = Tensor(values.copy(), requires_grad=True), Tensor(P.astype(np.float64), requires_grad=True)
+    y = CALLS[which](x, t, reduction=reduction)
+    dy = np.asarray(rng.standard_normal(y.shape).astype(np.float32))
+    kept = dy.copy()
+    y.backward(dy, retain_graph=True)
+    first = x.grad
+    y.backward(dy)
+    assert y.dtype == first.dtype == np.float32
+    np.testing.assert_array_equal(x.grad, 2 * first)  # a second walk finds everything as it was
+    np.testing.assert_array_equal(x.data, values)
+    np.testing.assert_array_equal(t.data, P.astype(np.float64))
+    np.testing.assert_array_equal(dy, kept)
+    if t.grad is not None:
+        assert t.grad.dtype == np.float64  # each in its own
+
+    wide = Tensor(values.astype(np.float64), requires_grad=True)
+    CALLS[which](wide, P.astype(np.float64), reduction=reduction).backward(dy)
+    np.testing.assert_allclose(first, wide.grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [mse_loss, binary_cross_entropy_with_logits, cross_entropy], ids=name)
+def test_a_target_alone_may_require_a_gradient(loss):
+    x, t = chances(3, 4), Tensor(chances(3, 4), requires_grad=True)
+    loss(x, t).backward()
+    assert t.grad.shape == (3, 4) and t.grad.any()
+
+
+def test_labels_of_every_integer_type():
+    x = numbers(4, 3)
+    expected = cross_entropy(x, np.array([0, 2, 1, 2])).item()
+    for dtype in (np.int8, np.uint8, np.int32, np.uint64):
+        assert cross_entropy(x, np.array([0, 2, 1, 2], dtype=dtype)).item() == expected
+    assert cross_entropy(x, [0, 2, 1, 2]).item() == cross_entropy(x, Tensor([0, 2, 1, 2])).item() == expected
+
+
+# -- errors -------------------------------------------------------------------------------------------------------
+
+X = np.zeros((2, 3))
+BAD = [
+    (lambda: cross_entropy(X, [0, 3]), r"cross_entropy: label 3 at position \(1,\) is not one of 3 classes, 0 to 2"),
+    (lambda: cross_entropy(X, [-1, 3]), r"label -1 at position \(0,\)"),
+    (lambda: cross_entropy(X, [-100, 7], CLASS_WEIGHT[:3]), r"label 7 at position \(1,\)"),
+    (lambda: cross_entropy(np.zeros((2, 3, 4)), [[0, 1, 2, 0], [0, 0, -3, 9]]), r"label -3 at position \(1, 2\)"),
+    (lambda: cross_entropy(np.zeros(3), np.array(3)), r"label 3 at position \(\)"),
+    (lambda: nll_loss(X, [0, 3]), r"nll_loss: label 3 at position \(1,\) is not one of 3 classes"),
+    (
+        lambda: cross_entropy(X, np.array([0.0, 1.0])),
+        r"expected integer labels of shape \(2,\), or probabilities of shape \(2, 3\), got float64 of shape \(2,\)",
+    ),
+    (lambda: cross_entropy(X, [True, False]), r"expected integer labels of shape \(2,\).*got bool of shape \(2,\)"),
+    (lambda: cross_entropy(X, [[0], [1]]), r"expected integer labels of shape \(2,\).*got int64 of shape \(2, 1\)"),
+    (lambda: cross_entropy(X, np.zeros((2, 3), int)), r"expected integer labels .*got int64 of shape \(2, 3\)"),
+    (lambda: nll_loss(X, X), r"nll_loss expected integer labels of shape \(2,\), got float64 of shape \(2, 3\)"),
+    (lambda: cross_entropy(np.zeros((2, 3), int), [0, 1]), "cross_entropy expected a floating-point input, got dtype"),
+    (lambda: cross_entropy(np.array(1.0), 0), r"expected scores of shape \(N, C\), \(C,\) or \(N, C, ...\), got \(\)"),
+    (lambda: cross_entropy(np.zeros((2, 0)), [0, 0]), r"expected scores of shape .* got \(2, 0\)"),
+    (lambda: cross_entropy(X, [0, 1], weight=np.ones(4)), r"expected weight of shape \(3,\), got \(4,\)"),
+    (lambda: cross_entropy(X, [0, 1], label_smoothing=1.5), "expected 0 <= label_smoothing <= 1, got 1.5"),
+    (lambda: cross_entropy(X, X, ignore_index=1), "probabilities cannot be ignored, got ignore_index=1"),
+    (lambda: cross_entropy(X, [0, 1], Tensor(np.ones(3), requires_grad=True)), "weight is a constant and cannot"),
+    (lambda: mse_loss(np.zeros((4, 1)), np.zeros(4)), r"expected a target of the input's shape \(4, 1\), got \(4,\)"),
+    (lambda: l1_loss(X, X.T), r"l1_loss expected a target of the input's shape \(2, 3\), got \(3, 2\)"),
+    (lambda: mse_loss([1, 2], [1, 2]), "mse_loss expected a floating-point input, got dtype int"),
+    (lambda: huber_loss(X, X, delta=0), "huber_loss expected delta > 0, got 0"),
+    (lambda: smooth_l1_loss(X, X, beta=-1), "smooth_l1_loss expected beta >= 0, got -1"),
+    (lambda: binary_cross_entropy(X - 0.5, X), r"expected probabilities in \[0, 1\], got -0.5 to -0.5"),
+    (lambda: binary_cross_entropy(X * np.nan, X), r"expected probabilities in \[0, 1\], got nan"),
+    (lambda: binary_cross_entropy_with_logits(X, X[0]), r"expected a target of the input's shape \(2, 3\), got \(3,\)"),
+    (
+        lambda: binary_cross_entropy_with_logits(X, X, pos_weight=np.ones(2)),
+        r"expected pos_weight of a shape that broadcasts to \(2, 3\), got \(2,\)",
+    ),
+    (lambda: binary_cross_entropy(X, X, weight=np.ones((4, 2, 3))), r"expected weight of a shape that broadcasts to"),
+    (lambda: kl_div(np.array(0.5), 0.5, "batchmean"), "batchmean needs a first axis"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), BAD, ids=range(len(BAD)))
+def test_a_mistake_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_an_unknown_reduction_is_refused_everywhere():
+    one = np.full((2, 3), 0.5)
+    for loss in (mse_loss, l1_loss, huber_loss, smooth_l1_loss, binary_cross_entropy, binary_cross_entropy_with_logits):
+        with pytest.raises(ValueError, match=f"{name(loss)} expected reduction .* mean, sum, none, got 'average'"):
+            loss(one, one, reduction="average")
+    for loss in (cross_entropy, nll_loss):
+        with pytest.raises(ValueError, match=f"{name(loss)} expected reduction .* got 'batchmean'"):
+            loss(one, [0, 1], reduction="batchmean")
+    with pytest.raises(ValueError, match="kl_div expected reduction to be one of mean, sum, none, batchmean"):
+        kl_div(one, one, reduction="max")
+    for cls in (c for c in losses.__all__ if isinstance(getattr(losses, c), type)):
+        with pytest.raises(ValueError, match=f"{cls} expected reduction .* got 'average'"):
+            getattr(losses, cls)(reduction="average")
+
+
+# -- modules ------------------------------------------------------------------------------------------------------
+
+Q = rng.uniform(0.05, 0.95, (6, 4))
+MODULES = [
+    (losses.MSELoss(), TARGETS, lambda x, t: mse_loss(x, t), "MSELoss(reduction='mean')"),
+    (losses.L1Loss("sum"), TARGETS, lambda x, t: l1_loss(x, t, "sum"), "L1Loss(reduction='sum')"),
+    (
+        losses.HuberLoss(delta=0.1),
+        TARGETS,
+        lambda x, t: huber_loss(x, t, delta=0.1),
+        "HuberLoss(reduction='mean', delta=0.1)",
+    ),
+    (
+        losses.SmoothL1Loss(beta=0.1),
+        TARGETS,
+        lambda x, t: smooth_l1_loss(x, t, beta=0.1),
+        "SmoothL1Loss(reduction='mean', beta=0.1)",
+    ),
+    (
+        losses.CrossEntropyLoss(CLASS_WEIGHT, ignore_index=2, label_smoothing=0.1),
+        LABELS,
+        lambda x, t: cross_entropy(x, t, CLASS_WEIGHT, ignore_index=2, label_smoothing=0.1),
+        "CrossEntropyLoss(ignore_index=2, reduction='mean', label_smoothing=0.1)",
+    ),
+    (
+        losses.NLLLoss(CLASS_WEIGHT, 2, "sum"),
+        LABELS,
+        lambda x, t: nll_loss(x, t, CLASS_WEIGHT, 2, "sum"),
+        "NLLLoss(ignore_index=2, reduction='sum')",
+    ),
+    (
+        losses.BCEWithLogitsLoss(pos_weight=CLASS_WEIGHT),
+        TARGETS,
+        lambda x, t: binary_cross_entropy_with_logits(x, t, pos_weight=CLASS_WEIGHT),
+        "BCEWithLogitsLoss(reduction='mean')",
+    ),
+    (
+        losses.BCELoss(CLASS_WEIGHT, "sum"),
+        TARGETS,
+        lambda x, t: binary_cross_entropy(x, t, CLASS_WEIGHT, "sum"),
+        "BCELoss(reduction='sum')",
+    ),
+    (
+        losses.KLDivLoss("batchmean", log_target=True),
+        TARGETS,
+        lambda x, t: kl_div(x, t, "batchmean", True),
+        "KLDivLoss(reduction='batchmean', log_target=True)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("module", "target", "function", "shown"), MODULES, ids=[shown for *_, shown in MODULES])
+def test_a_module_is_its_function(module, target, function, shown):
+    np.testing.assert_array_equal(module(Tensor(Q), target).data, function(Tensor(Q), target).data)
+    assert repr(module) == shown
+
+
+def test_weights_are_state_and_not_trained():
+    module = losses.BCEWithLogitsLoss(weight=CLASS_WEIGHT, pos_weight=[3.0])
+    assert list(module.state_dict()) == ["weight", "pos_weight"] and not list(module.parameters())
+    assert losses.CrossEntropyLoss().state_dict() == {}
+
+
+def test_everything_is_listed():
+    classes = {n for n in losses.__all__ if isinstance(getattr(losses, n), type)}
+    assert classes == {type(module).__name__ for module, *_ in MODULES}
+    assert all(issubclass(getattr(losses, n), Module) for n in classes)
