@@ -77,7 +77,9 @@ def draw_digits(folder: Path, model: MLP, test: Dataset) -> list[Path]:
     matrix = confusion_matrix(test.targets, p.argmax(axis=1), len(test.class_names))
     images = test.inputs.reshape(-1, 28, 28)
     figures = {
-        "first_weights": viz.first_layer_weights(strongest(model.layers[0].weight.data, 32), (28, 28)),
+        "first_weights": viz.first_layer_weights(
+            strongest(model.layers[0].weight.data, 32), (28, 28), title="first layer, the largest weights"
+        ),
         "confusion": viz.confusion(matrix, test.class_names),
         "mistakes": viz.worst_mistakes(images, test.targets, p, class_names=test.class_names),
     }

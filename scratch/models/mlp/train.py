@@ -73,12 +73,13 @@ def summed_loss(model: MLP, x: np.ndarray, y: np.ndarray) -> tuple[Tensor, float
     return cross_entropy(model(Tensor(x)), y, reduction="sum"), len(y)
 
 
-def train(settings: Settings, run: Run) -> None:
+def train(settings: Settings, run: Run, kind: type[MLP] = MLP) -> None:
+    """The whole run, from the data to the report; `kind` lets `ablations.py` put another network in its place."""
     manual_seed(settings.seed)
     data = load_data(settings.data)
     classes = len(data.train.class_names)
 
-    model = MLP(data.train.inputs.shape[1], settings.hidden, classes, settings.dropout)
+    model = kind(data.train.inputs.shape[1], settings.hidden, classes, settings.dropout)
     optimizer = AdamW(model.parameters(), weight_decay=settings.weight_decay)
     schedule = cosine(settings.lr, settings.steps, warmup=settings.warmup)
     batches = Batches(*data.train.arrays, batch_size=settings.batch_size, seed=settings.seed)
