@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -37,9 +36,7 @@ def get_state() -> dict:
 def set_state(state: dict) -> None:
     """Continue the default generator from `get_state()`'s value. Raises ValueError for anything else."""
     try:
-        probe: Any = np.random.PCG64(0)
-        probe.state = state  # may fail half-way, and must not leave the default generator half-changed
-        _default.bit_generator.state = probe.state
+        _default.bit_generator.state = state
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"not a saved state of the PCG64 generator: {error}") from error
 

@@ -8,7 +8,7 @@ import pytest
 from scratch.gradcheck import GradcheckError, gradcheck
 from scratch.layers.linear import Linear, linear
 from scratch.module import Module
-from scratch.tensor import Buffer, Parameter, Tensor, matmul, record
+from scratch.tensor import Buffer, Parameter, Tensor, is_grad_enabled, matmul, record
 
 rng = np.random.default_rng(0)
 
@@ -186,6 +186,17 @@ def test_tolerances(rtol, atol, passes):
     else:
         with pytest.raises(GradcheckError):
             gradcheck(nearly, [x], rtol=rtol, atol=atol)
+
+
+def test_only_the_first_call_is_recorded():
+    recorded = []
+
+    def watch(x):
+        recorded.append(is_grad_enabled())
+        return x * 2
+
+    gradcheck(watch, [np.ones(2)])
+    assert recorded == [True] + [False] * 4
 
 
 def test_the_upstream_gradient_depends_on_the_seed():

@@ -97,7 +97,7 @@ GOOD = np.random.PCG64(0).state
         {**GOOD, "state": {"state": "a", "inc": 1}},
         {**GOOD, "state": {"state": -1, "inc": 1}},
         {**GOOD, "state": {"state": 2**200, "inc": 1}},
-        {**GOOD, "state": {"state": 12, "inc": 1}, "has_uint32": "x"},  # its first half would be taken
+        {**GOOD, "state": {"state": 12, "inc": 1}, "has_uint32": "x"},  # its first half must not be taken
     ],
     ids=str,
 )

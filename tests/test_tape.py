@@ -115,6 +115,11 @@ def test_a_gradient_may_be_a_tensor_or_a_list_and_takes_the_dtype():
     (x * 1).backward(Tensor(np.array([0.25, 1.0])))
     assert x.grad.dtype == np.float32
     np.testing.assert_array_equal(x.grad, [0.75, -1.0])
+    x.grad, seen = None, []
+    x.backward(np.array([1.0, 2.0]))
+    assert x.grad.dtype == np.float32
+    probe(lambda dy: (seen.append(dy.dtype), dy)[1:])(x).backward(np.array([1.0, 2.0]))
+    assert seen == [np.float32]
 
 
 # -- whose array it is ---------------------------------------------------------------------------------------------
@@ -195,7 +200,7 @@ def test_a_branch_that_needs_no_gradient_is_not_walked():
 
 def test_a_gradient_returned_for_a_parent_that_wants_none_is_ignored():
     x, constant = leaf(2), Tensor(np.ones(2))
-    probe(lambda dy: (dy, dy))(x, constant).backward(np.ones(2))
+    probe(lambda dy: (dy, np.ones(7)))(x, constant).backward(np.ones(2))  # of whatever shape
     assert constant.grad is None
 
 
@@ -213,10 +218,12 @@ def test_a_second_backward_is_a_clear_error_and_changes_nothing():
     x = leaf(2)
     y = x * 2
     y.backward(np.ones(2))
-    for again in (y, y + x, (y * y).exp()):
+    younger = leaf(2)  # would be visited before y
+    for again in (y, y + x, (y * y).exp(), y * younger):
         with pytest.raises(ValueError, match="a second time: the tape was released"):
             again.backward(np.ones(2))
     np.testing.assert_array_equal(x.grad, [2.0, 2.0])
+    assert younger.grad is None
 
 
 def test_retain_graph_allows_it():
@@ -311,8 +318,8 @@ def test_a_chain_of_100_000_operations(backward):
 def test_ancestors_are_each_once_and_oldest_first():
     x = leaf(2)
     y = x * x
-    z = y + x
-    assert ancestors(z) == [x, y, z]
+    z = y + x * Tensor(np.ones(2))
+    assert ancestors(z) == [x, y, z._parents[1], z]  # the constant is not among them
 
 
 # -- errors --------------------------------------------------------------------------------------------------------

@@ -178,7 +178,9 @@ def test_float32_gradients_are_those_of_float64(operation):
     for dtype in (np.float32, np.float64):
         tensors = [trainable(array.astype(np.float32).astype(dtype)) for array in arrays]
         y = ours(*tensors)
-        y.backward(np.random.default_rng(1).standard_normal(y.shape).astype(np.float32))
+        dy = np.asarray(np.random.default_rng(1).standard_normal(y.shape), dtype=dtype)
+        assert all(np.asarray(dx).dtype == dtype for dx in y._backward(dy) if dx is not None)
+        y.backward(dy)
         gradients[dtype] = [tensor.grad for tensor in tensors]
     for single, double in zip(gradients[np.float32], gradients[np.float64], strict=True):
         assert single.dtype == np.float32 and double.dtype == np.float64
