@@ -106,7 +106,7 @@ def one_cycle(
         raise ValueError(f"one_cycle: pct_start must be from 0 to 1, got {pct_start}")
     for name, factor in (("div_factor", div_factor), ("final_div_factor", final_div_factor)):
         if not 0 < factor < math.inf:
-            raise ValueError(f"one_cycle: {name} must be above 0, got {factor}")
+            raise ValueError(f"one_cycle: {name} must be above 0 and finite, got {factor}")
     first, last = max_lr / div_factor, max_lr / div_factor / final_div_factor
     peak, end = pct_start * total - 1, total - 1
 

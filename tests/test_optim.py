@@ -577,6 +577,12 @@ def test_clip_grad_value_equals_the_frozen_values_of_pytorch():
     check_clipped(parameters, [expected[str(i)] for i in range(len(expected))])
 
 
+def test_a_bound_of_zero_leaves_no_gradient():
+    parameters = clip_parameters()
+    clip_grad_value_(parameters, 0)
+    check_clipped(parameters, [np.zeros_like(g) for g in gradients() if g is not None])
+
+
 @pytest.mark.torch
 def test_clip_grad_value_equals_pytorch_here():
     parameters = clip_parameters()
