@@ -30,7 +30,7 @@ def layer_norm(
     weight, bias = affine(weight, bias, _tuple(normalized_shape), x)
     w = weight.data.reshape(n)
     rows = x.data.reshape(-1, n)
-    mean = rows @ np.full(n, 1 / n, rows.dtype)  # sums as products: BLAS takes a fifth of the time of .mean
+    mean = np.einsum("rn->r", rows) / n  # a third of the time of rows.mean(axis=1)
     x_hat = rows - mean[:, None]
     sigma = np.sqrt(np.vecdot(x_hat, x_hat) / n + eps)
     x_hat /= sigma[:, None]
@@ -43,11 +43,13 @@ def layer_norm(
         dx = None
         if x.requires_grad:
             dx = dy * w
-            dx -= (dy @ w / n)[:, None]
-            dx -= x_hat * (dy_x_hat @ w / n)[:, None]
+            dx -= (np.vecdot(dy, w) / n)[:, None]
+            dx -= x_hat * (np.vecdot(dy_x_hat, w) / n)[:, None]
             dx /= sigma[:, None]
             dx = dx.reshape(x.shape)
-        return dx, *_affine_gradients(dy, dy_x_hat, weight, bias)
+        dw = np.einsum("rn->n", dy_x_hat).reshape(weight.shape) if weight.requires_grad else None
+        db = np.einsum("rn->n", dy).reshape(bias.shape) if bias.requires_grad else None
+        return dx, dw, db
 
     return record(y.reshape(x.shape), (x, weight, bias), backward)
 
@@ -76,10 +78,11 @@ def rms_norm(x: Any, normalized_shape: Shape, weight: Tensor | None = None, eps:
         dx = None
         if x.requires_grad:
             dx = dy * w
-            dx -= x_hat * (dy_x_hat @ w / n)[:, None]
+            dx -= x_hat * (np.vecdot(dy_x_hat, w) / n)[:, None]
             dx /= rho[:, None]
             dx = dx.reshape(x.shape)
-        return dx, _affine_gradients(dy, dy_x_hat, weight, None)[0]
+        dw = np.einsum("rn->n", dy_x_hat).reshape(weight.shape) if weight.requires_grad else None
+        return dx, dw
 
     return record((x_hat * w).reshape(x.shape), (x, weight), backward)
 
@@ -133,15 +136,6 @@ def affine(weight: Any, bias: Any, shape: tuple[int, ...], x: Tensor) -> tuple[T
     return (
         Tensor(np.ones(shape, x.dtype)) if weight is None else as_tensor(weight),
         Tensor(np.zeros(shape, x.dtype)) if bias is None else as_tensor(bias),
-    )
-
-
-def _affine_gradients(dy: np.ndarray, dy_x_hat: np.ndarray, weight: Tensor, bias: Tensor | None) -> tuple:
-    """∂L/∂w = Σ dy x̂ and ∂L/∂b = Σ dy over the rows, again as products with a row of ones."""
-    ones = np.ones(len(dy), dy.dtype)
-    return tuple(
-        (ones @ summed).reshape(parameter.shape) if parameter is not None and parameter.requires_grad else None
-        for parameter, summed in ((weight, dy_x_hat), (bias, dy))
     )
 
 
