@@ -286,6 +286,16 @@ def test_a_refused_batch_leaves_the_running_statistics_alone():
         assert norm.eval()(np.full((1, 3), 5, np.float32)).shape == (1, 3)
 
 
+@pytest.mark.parametrize("norm", [
+    lambda x: layer_norm(x, 5),
+    lambda x: rms_norm(x, 5),
+    lambda x: group_norm(x, 3),
+    lambda x: batch_norm(x, *_running(6)),
+], ids=["layer", "RMS", "group", "batch"])  # fmt: skip
+def test_no_examples_give_no_values(norm):
+    assert norm(np.zeros((0, 6, 5), np.float32)).shape == (0, 6, 5)
+
+
 def test_gradcheck_where_a_row_is_constant():
     """x̂ is 0 there and σ = √eps: the derivative is large, not infinite."""
     x = draw(3, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def group_norm(
     N, C, G = x.shape[0], x.shape[1], num_groups
     weight, bias = affine(weight, bias, (C,), x)
     w = weight.data.reshape(G, C // G)
-    grouped = x.data.reshape(N, G, C // G, -1)
+    grouped = x.data.reshape(N, G, C // G, math.prod(x.shape[2:]))
     m = grouped.shape[2] * grouped.shape[3]
     mean = np.einsum("ngcl->ng", grouped) / m
     centred = grouped - mean[:, :, None, None]
