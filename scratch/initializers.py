@@ -123,7 +123,8 @@ def orthogonal(shape: Sequence[int], gain: float = 1.0, dtype: Any = np.float32)
     a = generator().standard_normal((max(rows, columns), min(rows, columns)))
     q, r = np.linalg.qr(a)
     q = q * np.sign(np.diag(r))
-    return (gain * (q if rows >= columns else q.T)).reshape(tuple(shape)).astype(dtype)
+    q = q if rows >= columns else q.T
+    return np.ascontiguousarray(gain * q, dtype=dtype).reshape(tuple(shape))
 
 
 def _he_std(shape: Sequence[int], a: float, mode: str, nonlinearity: str) -> float:

@@ -23,7 +23,7 @@ def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     x = as_tensor(x)
     W = weight.data
-    rows = x.data.reshape(-1, x.shape[-1])
+    rows = x.data.reshape(-1, W.shape[1])
     y = rows @ W.T
     if bias is not None:
         y += bias.data
@@ -37,7 +37,7 @@ def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return dx, dW, dy.sum(axis=0) if bias.requires_grad else None
 
     parents = (x, weight) if bias is None else (x, weight, bias)
-    return record(y.reshape(*x.shape[:-1], -1), parents, backward)
+    return record(y.reshape(*x.shape[:-1], W.shape[0]), parents, backward)
 
 
 class Linear(Module):

@@ -64,7 +64,7 @@ PRESETS = {
     "default": {},
     "quick": {"steps": 500, "hidden": (128,), "shift": 1, "evaluate_every": 50, "warmup": 30},
     "long": {"steps": 6000, "hidden": (512, 256)},
-    "plane": {"data": "spirals", "hidden": (64, 64), "dropout": 0.0, "steps": 1000, "evaluate_every": 25, "lr": 5e-3},
+    "plane": {"data": "spirals", "hidden": (64, 64), "dropout": 0.0, "steps": 400, "evaluate_every": 10, "lr": 5e-3},
 }
 
 
