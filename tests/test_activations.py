@@ -331,10 +331,8 @@ def test_channels_last_memory_is_preserved(function):
     assert function(Tensor(x)).data.strides == x.strides
 
 
-@pytest.mark.parametrize("function", EVERY, ids=name)
+@pytest.mark.parametrize("function", [f for f in EVERY if "dim=0" not in name(f)], ids=name)
 def test_an_empty_batch(function):
-    if "dim=0" in name(function):
-        pytest.skip("there is no row to normalise")
     x = Tensor(np.zeros((0, 3)), requires_grad=True)
     y = function(x)
     y.backward(np.zeros((0, 3)))

@@ -51,7 +51,7 @@ def log_softmax(x: Any, dim: int) -> Tensor:
 
 
 def _sum(x: Array, dim: int) -> Array:
-    """Σ x over one axis, which stays as 1; over short rows einsum's loop is three times as fast as `sum`."""
+    """Σ x over one axis, which stays as 1; over short rows einsum is 2 to 4 times as fast as `sum`."""
     if dim in (-1, x.ndim - 1):
         return np.einsum("...i->...", x)[..., None]
     return x.sum(axis=dim, keepdims=True)

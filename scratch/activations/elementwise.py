@@ -1,8 +1,8 @@
 """Activations of each element: pieces of straight lines, then functions built of exponentials.
 
 Three habits are for speed alone. A bound is an array, not a number: NumPy's `maximum` of two arrays is vectorised,
-that of an array and a number is not (4 times slower). A choice is a product with a mask, not `np.where`, whose
-branch the processor cannot predict (4 to 18 times slower on random signs). And one array is made, then worked on in
+that of an array and a number is not (3 to 4 times slower). A choice is a product with a mask, not `np.where`, whose
+branch the processor cannot predict (3 to 18 times slower on random signs). And one array is made, then worked on in
 place: fresh memory costs more than the arithmetic. (It is made by `empty_like` where `out=` follows, since NumPy's
 operators turn an array without axes into a number.)
 """

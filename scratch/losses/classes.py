@@ -62,7 +62,7 @@ def _hard_cross_entropy(x: Tensor, labels: Array, w_y: Array | None, reduction: 
     n = np.arange(labels.size)
     loss = -z[n, labels]
     e = np.exp(z, out=z)
-    total = np.einsum("nc->n", e)  # over short rows three times as fast as `sum`
+    total = np.einsum("nc->n", e)  # over short rows 2 to 4 times as fast as `sum`
     loss += np.log(total)
     if w_y is not None:
         loss *= w_y
