@@ -77,7 +77,8 @@ def measure(name: str, a: argparse.Namespace) -> dict[str, list[dict[str, float]
             ratios = [t / r["median_ms"] for t, r in zip(times, rounds[subject.REFERENCE], strict=True)]
             ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
         memory = max(r["peak_mb"] or 0 for r in results)
-        say(f"| {contender} | {statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f}) | {ratio} | {memory:.0f} |")
+        shown = f"{statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
+        say(f"| {contender} | {shown} | {ratio} | {memory:.0f} |")
     return rounds
 
 

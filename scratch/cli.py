@@ -92,7 +92,8 @@ def report(words: list[str]) -> int:
         say((folder / REPORT).read_text(encoding="utf-8").rstrip())
         return 0
     losses = [row for row in read_log(folder) if "loss" in row] if (folder / LOG).is_file() else []
-    reached = f"reached step {losses[-1]['step'] + 1:,} with loss {losses[-1]['loss']:.4f}" if losses else "logged nothing"
+    last = losses[-1] if losses else {}
+    reached = f"reached step {last['step'] + 1:,} with loss {last['loss']:.4f}" if last else "logged nothing"
     say(f"{folder}: {document['model']}, preset {document['preset']}, started {document['started']}, is not finished; "
         f"it {reached}.\ngo on with: scratch resume {folder}")  # fmt: skip
     return 0

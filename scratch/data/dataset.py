@@ -54,6 +54,13 @@ class Dataset:
         """(inputs, targets), as `Batches(*data.arrays, ...)` and `in_order(data.arrays, ...)` take them."""
         return self.inputs, self.targets
 
+    @property
+    def classes(self) -> int:
+        """How many classes there are. ValueError without class names."""
+        if self.class_names is None:
+            raise ValueError(f"{self.name} has no class names, so its targets are no classes")
+        return len(self.class_names)
+
     def take(self, indices: Any) -> Dataset:
         """The rows of these numbers, in this order, as a data set of its own. ValueError if there are none."""
         indices = np.asarray(indices)
@@ -158,6 +165,4 @@ def _equal_rows(inputs: np.ndarray) -> list[list[int]]:
 
 def class_counts(dataset: Dataset) -> list[int]:
     """How many rows each class has, by class number. ValueError without class names."""
-    if dataset.class_names is None:
-        raise ValueError(f"{dataset.name} has no class names, so its classes can't be counted")
-    return np.bincount(dataset.targets, minlength=len(dataset.class_names)).tolist()
+    return np.bincount(dataset.targets, minlength=dataset.classes).tolist()

@@ -1,4 +1,4 @@
-"""From the words of a command line to a finished run; used by `scratch train` and by `python -m scratch.models.X.train`.
+"""From the words of a command line to a finished run, for `scratch train X` and `python -m scratch.models.X.train`.
 
 A model's `train.py` offers `Settings` (a dataclass), `PRESETS` (name → values) and `train(settings, run)`.
 """

@@ -26,7 +26,7 @@ def main() -> None:
     p.add_argument("model")
     p.add_argument("--preset", default="default")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    p.add_argument("--headline", default="test accuracy", help="the figure that `scratch list` shows, worst of the seeds")
+    p.add_argument("--headline", default="test accuracy", help="the figure that `scratch list` shows")
     a = p.parse_args()
 
     train = model_part(a.model, "train")

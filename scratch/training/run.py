@@ -155,11 +155,11 @@ class Run:
             self.best_value = loss
             self.best = {name: array.copy() for name, array in model.state_dict().items()}
 
-    def require_finite(self, loss: Tensor, model: Module, again: Callable[[], Any]) -> None:
-        """Stop before a loss that is NaN or infinite reaches the weights; `again` repeats the forward pass."""
+    def require_finite(self, loss: Tensor, model: Module, *inputs: np.ndarray) -> None:
+        """Stop before a loss that is NaN or infinite reaches the weights; model(*inputs) shows where it began."""
         if math.isfinite(loss.item()):
             return
-        where = first_not_finite(model, again)
+        where = first_not_finite(model, lambda: model(*(Tensor(x) for x in inputs)))
         kept = self.folder / CHECKPOINT
         hint = f"the last good checkpoint is {kept}" if kept.exists() else "there is no checkpoint yet"
         raise RunStopped(f"the loss is {loss.item()} at step {self.done:,}; {where}; {hint}")
@@ -233,7 +233,8 @@ def first_not_finite(model: Module, again: Callable[[], Any]) -> str:
     def look(module: Module, inputs: tuple, output: Any) -> None:
         data = output.data if isinstance(output, Tensor) else None
         if not found and data is not None and data.dtype.kind == "f" and not np.isfinite(data).all():
-            found.append(f"the first output that is not finite is that of {names.get(id(module), type(module).__name__)}")
+            name = names.get(id(module), type(module).__name__)
+            found.append(f"the first output that is not finite is that of {name}")
 
     with no_grad(), observe(look), np.errstate(all="ignore"):
         again()

@@ -49,7 +49,7 @@ class Film:
 
 def draw_all(folder: Path, log: Sequence[Mapping[str, Any]], model: MLP, data: Splits, film: Film) -> list[Path]:
     """Draw everything into the run folder and return the files."""
-    classes = len(data.train.class_names)
+    classes = data.train.classes
     curves = viz.loss_curves(
         log, title=f"{data.train.name}: training and validation loss", loss_label="cross-entropy (nats)",
         panels=("validation_accuracy",), reference=(math.log(classes), f"ln {classes}"),
@@ -74,7 +74,7 @@ def draw_plane(folder: Path, model: MLP, data: Splits, film: Film) -> list[Path]
 def draw_digits(folder: Path, model: MLP, test: Dataset) -> list[Path]:
     """First-layer weights as images, the confusion matrix, and the mistakes made with the most confidence."""
     p = probabilities(model, test.inputs)
-    matrix = confusion_matrix(test.targets, p.argmax(axis=1), len(test.class_names))
+    matrix = confusion_matrix(test.targets, p.argmax(axis=1), test.classes)
     images = test.inputs.reshape(-1, 28, 28)
     figures = {
         "first_weights": viz.first_layer_weights(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -38,18 +39,18 @@ def load_run(folder: Path) -> tuple[MLP, Settings]:
 def load_weights(path: Path) -> tuple[MLP, Settings]:
     """A model from a weight file whose metadata hold its settings, such as the one that ships with the package."""
     metadata = load_metadata(path)
-    if metadata.get("model") != "mlp" or "hidden" not in metadata or "data" not in metadata:
+    if metadata.get("model") != "mlp" or "settings" not in metadata:
         raise ValueError(f"{path}: expected weights of mlp, found {metadata.get('model', 'no model name')!r}")
-    hidden = [int(n) for n in metadata["hidden"].split(",") if n]
-    settings = from_json(Settings, {"data": metadata["data"], "hidden": hidden})
+    settings = from_json(Settings, json.loads(metadata["settings"]))
     return build(settings, load_file(path)), settings
 
 
 def build(settings: Settings, weights: dict[str, np.ndarray]) -> MLP:
     data = load_data(settings.data).train
-    model = MLP(data.inputs.shape[1], settings.hidden, len(data.class_names or ()))
+    model = MLP(data.inputs.shape[1], settings.hidden, data.classes)
     model.load_state_dict(weights)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def main(arguments: Sequence[str]) -> None:

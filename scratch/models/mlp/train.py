@@ -40,7 +40,7 @@ class Settings:
     lr: float = 2e-3
     """Learning rate at its highest, after the warm-up."""
     warmup: int = 100
-    """Steps in which the learning rate rises from 0; after them it falls along a cosine to 0."""
+    """Steps in which the learning rate rises from 0, at most half of all; then it falls along a cosine to 0."""
     weight_decay: float = 0.1
     """Decay of the weights in AdamW, multiplied by the learning rate."""
     clip: float = 1.0
@@ -77,11 +77,11 @@ def train(settings: Settings, run: Run, kind: type[MLP] = MLP) -> None:
     """The whole run, from the data to the report; `kind` lets `ablations.py` put another network in its place."""
     manual_seed(settings.seed)
     data = load_data(settings.data)
-    classes = len(data.train.class_names)
+    classes = data.train.classes
 
     model = kind(data.train.inputs.shape[1], settings.hidden, classes, settings.dropout)
     optimizer = AdamW(model.parameters(), weight_decay=settings.weight_decay)
-    schedule = cosine(settings.lr, settings.steps, warmup=settings.warmup)
+    schedule = cosine(settings.lr, settings.steps, warmup=min(settings.warmup, settings.steps // 2))
     batches = Batches(*data.train.arrays, batch_size=settings.batch_size, seed=settings.seed)
     loss_of = ShardedLoss(model, summed_loss, settings.shards)
     film = pictures.Film(data.train)
@@ -97,7 +97,7 @@ def train(settings: Settings, run: Run, kind: type[MLP] = MLP) -> None:
             if settings.data == "digits":
                 x = random_shift(x.reshape(-1, 28, 28), settings.shift, generator()).reshape(len(x), -1)
             loss = loss_of(x, y)
-        run.require_finite(loss, model, lambda x=x: model(Tensor(x)))
+        run.require_finite(loss, model, x)
 
         optimizer.zero_grad()
         loss.backward()

@@ -1,0 +1,55 @@
+"""Make the weights that ship with a model from a finished run: float16, with a card in the file's metadata.
+
+`python -m scratch.training.ship runs/mlp-1`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from scratch.training import checkpoint
+from scratch.training.folder import CHECKPOINT, read_settings
+from scratch.training.progress import say
+from scratch.training.report import RESULTS, in_words
+from scratch.weights import save_file
+
+LIMIT = 1_000_000
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    p.add_argument("run", type=Path)
+    folder = p.parse_args().run
+    document = read_settings(folder)
+    results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    _, arrays = checkpoint.load(folder / CHECKPOINT)
+    weights = {key.removeprefix("best."): half(a) for key, a in arrays.items() if key.startswith("best.")}
+    size = sum(array.nbytes for array in weights.values())
+    if not weights or size > LIMIT:
+        raise SystemExit(f"error: expected weights of at most {LIMIT:,} bytes, found {size:,}")
+    model, preset = document["model"], document["preset"]
+    card = {
+        "model": model,
+        "settings": json.dumps(document["settings"]),
+        "made by": f"scratch train {model} --preset {preset} --seed {document['settings']['seed']}",
+        "figures": in_words(results["figures"]),
+        "machine": document["machine"],
+        "licence": "MIT; the data have their own, see scratch/data/files/README.md",
+    }
+    target = Path(str(resources.files(f"scratch.models.{model}") / "weights.safetensors"))
+    save_file(weights, target, card)
+    say(f"{target.name}: {size:,} bytes, {card['figures']}")
+
+
+def half(array: np.ndarray) -> np.ndarray:
+    """Floating-point numbers in 16 bits; counters as they are."""
+    return array.astype(np.float16) if array.dtype.kind == "f" else array
+
+
+if __name__ == "__main__":
+    main()
