@@ -52,7 +52,7 @@ class ShardedLoss:
             workers = 1
         self.model, self.loss_fn, self.shards, self.workers = model, loss_fn, shards, workers
         self.parameters = list(model.parameters())
-        self.replicas = [replicate(model) for _ in range(shards)] if shards > 1 else []
+        self.replicas = [_Replica(model) for _ in range(shards)] if shards > 1 else []
         self._pool: ThreadPoolExecutor | None = None
 
     def __call__(self, *batch: np.ndarray) -> Tensor:
@@ -67,14 +67,14 @@ class ShardedLoss:
 
     def _sharded(self, shards: int, parts: list[tuple[np.ndarray, ...]]) -> Tensor:
         for replica in self.replicas[:shards]:
-            _synchronise(self.model, replica)
+            replica.synchronise()
         outer = current_stream()
 
         def forward(s: int) -> tuple[Tensor, float]:
             with ExitStack() as scope:
                 if outer is not None:  # number 0 is the stream outside, for what is drawn before the batch is cut
                     scope.enter_context(stream(outer.seed, outer.step, s + 1))
-                return self.loss_fn(self.replicas[s], *parts[s])
+                return self.loss_fn(self.replicas[s].model, *parts[s])
 
         results = self._run(forward, shards)
         weight = _positive(sum(w for _, w in results))
@@ -94,7 +94,7 @@ class ShardedLoss:
         """Every parameter's gradients, taken from the replicas and added in the order of the shards."""
         totals: list[np.ndarray | None] = [None] * len(self.parameters)
         for replica in self.replicas[:shards]:
-            for i, parameter in enumerate(replica.parameters()):
+            for i, (_, parameter) in enumerate(replica.parameters):
                 gradient, parameter.grad = parameter.grad, None
                 if totals[i] is None:
                     totals[i] = gradient
@@ -229,14 +229,23 @@ def replicate(model: Module) -> Module:
     return replica
 
 
-def _synchronise(model: Module, replica: Module) -> None:
-    """What may have changed since the last step: training mode, frozen parameters, a new dtype."""
-    for module, copied in zip(model.modules(), replica.modules(), strict=True):
-        copied.training = module.training
-    for p, r in zip(model.parameters(), replica.parameters(), strict=True):
-        r.requires_grad, r.data = p.requires_grad, p.data
-    for mine, theirs in zip(model.buffers(), replica.buffers(), strict=True):
-        theirs.data = mine.data
+class _Replica:
+    """A replica, and what is kept equal between it and the model; walked once, for a walk costs as much as a layer."""
+
+    def __init__(self, model: Module):
+        self.model = replicate(model)
+        self.modules = list(zip(model.modules(), self.model.modules(), strict=True))
+        self.parameters = list(zip(model.parameters(), self.model.parameters(), strict=True))
+        self.buffers = list(zip(model.buffers(), self.model.buffers(), strict=True))
+
+    def synchronise(self) -> None:
+        """What may have changed since the last step: training mode, frozen parameters, a new dtype."""
+        for module, copied in self.modules:
+            copied.training = module.training
+        for parameter, own in self.parameters:
+            own.requires_grad, own.data = parameter.requires_grad, parameter.data
+        for buffer, same in self.buffers:
+            same.data = buffer.data
 
 
 def _error(function: Callable[[], None]) -> BaseException | None:
