@@ -11,7 +11,7 @@ from pathlib import Path
 import scratch
 from scratch.training import command
 from scratch.training.folder import LOG, REPORT, read_log, read_settings
-from scratch.training.progress import say
+from scratch.training.progress import duration, say
 from scratch.training.settings import nearest
 
 CLONE = Path(__file__).resolve().parent.parent  # where benchmarks/ lies, if this is a clone
@@ -49,7 +49,7 @@ def list_models(words: list[str]) -> int:
         say(f"{name:14} {(train.__doc__ or '').strip().splitlines()[0]}")
         for preset in train.PRESETS:
             facts = expected.get(preset, {})
-            about = f"about {facts['minutes']:.1f} min, {facts['result']}" if facts else ""
+            about = f"about {duration(60 * facts['minutes'])}: {facts['result']}" if facts else ""
             say(f"{'':14}   --preset {preset:8} {about}".rstrip())
     return 0
 

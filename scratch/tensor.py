@@ -5,23 +5,22 @@ Methods follow NumPy (`axis`, `keepdims`); layers, activations and losses follow
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from scratch.tape import Array, Backward, Node, is_grad_enabled, no_grad
+from scratch.value import Value, number, raw, restore
 
 __all__ = [
-    "Array", "Buffer", "Parameter", "Tensor", "as_tensor", "concatenate", "is_grad_enabled", "matmul", "no_grad",
-    "record", "stack", "where",
+    "Array", "Buffer", "Parameter", "Tensor", "as_pair", "as_tensor", "is_grad_enabled", "matmul", "no_grad", "record",
 ]  # fmt: skip
 
 Axis = int | tuple[int, ...] | None
-_KINDS = "fiub"  # NumPy's letters for floating-point numbers, integers, unsigned integers and booleans
 
 
-class Tensor(Node):
+class Tensor(Value):
     """One array, its gradient, and how it was made.
 
     Args: data: array, number or nested list (a Python float becomes float32; arrays keep their dtype).
@@ -31,94 +30,31 @@ class Tensor(Node):
     """
 
     __slots__ = ()
-    __array_ufunc__ = None  # `ndarray * Tensor` becomes ours, and np.exp(Tensor) an error instead of a silent detach
-
-    def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None):
-        array = _as_array(data, dtype)
-        if requires_grad and array.dtype.kind != "f":
-            raise ValueError(f"only floating-point tensors can require a gradient, got dtype {array.dtype}")
-        super().__init__(array, requires_grad)
-
-    # -- what it is ---------------------------------------------------------------------------------------------
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.data.shape
-
-    @property
-    def ndim(self) -> int:
-        return self.data.ndim
-
-    @property
-    def size(self) -> int:
-        return self.data.size
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.data.dtype
-
-    def __len__(self) -> int:
-        return len(self.data)
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
-
-    __contains__ = None  # `3 in tensor` would compare identities, and always be False
-
-    def __repr__(self) -> str:
-        name = type(self).__name__
-        numbers = np.array2string(self.data, separator=", ", prefix=f"{name}(", threshold=200, precision=4)
-        note = f", op={self.op}" if self.op else (", requires_grad=True" if self.requires_grad else "")
-        return f"{name}({numbers}, dtype={self.dtype}{note})"
-
-    def item(self) -> Any:
-        """The one number in it, as a Python number."""
-        if self.size != 1:
-            raise ValueError(f"item() needs a tensor of one element, got shape {self.shape}")
-        return self.data.item()
-
-    def numpy(self) -> Array:
-        """The array itself; as in PyTorch, only where no gradient would be lost silently."""
-        if self.requires_grad:
-            raise ValueError("this tensor requires a gradient; use .detach().numpy(), or .data, to leave the tape")
-        return self.data
 
     def detach(self) -> Tensor:
         """The same array as a leaf without history."""
         return Tensor(self.data)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        return np.array(self.numpy(), dtype=dtype, copy=copy)
-
-    def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec else repr(self)
-
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __bool__(self) -> bool:
-        return bool(self.item())
-
     def __lt__(self, other: Any) -> Tensor:
-        return Tensor(self.data < _raw(other))
+        return Tensor(self.data < raw(other))
 
     def __le__(self, other: Any) -> Tensor:
-        return Tensor(self.data <= _raw(other))
+        return Tensor(self.data <= raw(other))
 
     def __gt__(self, other: Any) -> Tensor:
-        return Tensor(self.data > _raw(other))
+        return Tensor(self.data > raw(other))
 
     def __ge__(self, other: Any) -> Tensor:
-        return Tensor(self.data >= _raw(other))
+        return Tensor(self.data >= raw(other))
 
     # -- arithmetic ---------------------------------------------------------------------------------------------
 
     def __add__(self, other: Any) -> Tensor:
         """y = a + b"""
-        a, b = _pair(self, other)
+        a, b = as_pair(self, other)
 
         def backward(dy):
             return dy, dy
@@ -127,7 +63,7 @@ class Tensor(Node):
 
     def __mul__(self, other: Any) -> Tensor:
         """y = a · b,  ∂y/∂a = b,  ∂y/∂b = a"""
-        a, b = _pair(self, other)
+        a, b = as_pair(self, other)
 
         def backward(dy):
             return dy * b.data if a.requires_grad else None, dy * a.data if b.requires_grad else None
@@ -136,7 +72,7 @@ class Tensor(Node):
 
     def __sub__(self, other: Any) -> Tensor:
         """y = a − b"""
-        a, b = _pair(self, other)
+        a, b = as_pair(self, other)
 
         def backward(dy):
             return dy, -dy if b.requires_grad else None
@@ -145,7 +81,7 @@ class Tensor(Node):
 
     def __truediv__(self, other: Any) -> Tensor:
         """y = a / b,  ∂y/∂a = 1/b,  ∂y/∂b = −y/b"""
-        a, b = _pair(self, other)
+        a, b = as_pair(self, other)
         y = np.true_divide(a.data, b.data)
 
         def backward(dy):
@@ -158,7 +94,7 @@ class Tensor(Node):
         """y = xⁿ for a number n,  dy/dx = n xⁿ⁻¹ (for a tensor in the exponent write exp(n · log x))"""
         if not isinstance(exponent, (int, float, np.integer, np.floating)):
             raise ValueError(f"power: the exponent must be a number, got {type(exponent).__name__}")
-        x, n = self.data, _number(exponent)
+        x, n = self.data, number(exponent)
         y = x * x if n == 2 else x**n  # the product is many times faster than the power
 
         def backward(dy):
@@ -241,7 +177,7 @@ class Tensor(Node):
         """y = x held between min and max,  dy/dx = 1 where min ≤ x ≤ max, else 0"""
         if min is None and max is None:
             raise ValueError("clip needs min, max or both")
-        y = np.clip(self.data, _number(min), _number(max))
+        y = np.clip(self.data, number(min), number(max))
 
         def backward(dy):
             return (dy * (self.data == y),)
@@ -254,7 +190,7 @@ class Tensor(Node):
         """y = Σ x over `axis`;  every summand receives dy"""
 
         def backward(dy):
-            return (np.broadcast_to(_restore(dy, axis, keepdims), self.shape),)
+            return (np.broadcast_to(restore(dy, axis, keepdims), self.shape),)
 
         return record(self.data.sum(axis=axis, keepdims=keepdims), (self,), backward)
 
@@ -264,7 +200,7 @@ class Tensor(Node):
         n = max(self.size // max(np.size(y), 1), 1)  # 1 where there is nothing to average
 
         def backward(dy):
-            return (np.broadcast_to(_restore(dy / n, axis, keepdims), self.shape),)
+            return (np.broadcast_to(restore(dy / n, axis, keepdims), self.shape),)
 
         return record(y, (self,), backward)
 
@@ -273,9 +209,9 @@ class Tensor(Node):
         y = self.data.max(axis=axis, keepdims=keepdims)
 
         def backward(dy):
-            largest = self.data == _restore(y, axis, keepdims)
+            largest = self.data == restore(y, axis, keepdims)
             ties = largest.sum(axis=axis, keepdims=True, dtype=dy.dtype)
-            return (largest * (_restore(dy, axis, keepdims) / ties),)
+            return (largest * (restore(dy, axis, keepdims) / ties),)
 
         return record(y, (self,), backward)
 
@@ -313,7 +249,7 @@ class Tensor(Node):
 
     def __getitem__(self, index: Any) -> Tensor:
         """y = x[index];  dy is added where y was read, as often as it was read"""
-        index = tuple(_raw(i) for i in index) if isinstance(index, tuple) else _raw(index)
+        index = tuple(raw(i) for i in index) if isinstance(index, tuple) else raw(index)
         parts = index if isinstance(index, tuple) else (index,)
         basic = all(isinstance(i, (int, np.integer, slice, type(None), type(Ellipsis))) for i in parts)
 
@@ -361,15 +297,12 @@ class Buffer(Tensor):
     __iadd__ = __isub__ = __imul__ = __itruediv__ = _not_in_place
 
 
-# -- operations on several tensors -------------------------------------------------------------------------------
-
-
 def matmul(a: Any, b: Any) -> Tensor:
     """y = a b over the last two axes, any axes before them broadcast:  ∂L/∂a = dy bᵀ,  ∂L/∂b = aᵀ dy
 
     Shapes: (..., n, k) and (..., k, m) → (..., n, m); a vector is a row on the left, a column on the right.
     """
-    a, b = _pair(a, b)
+    a, b = as_pair(a, b)
     if a.ndim == 0 or b.ndim == 0 or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
         raise ValueError(f"matmul expected (..., n, k) and (..., k, m), got {a.shape} and {b.shape}")
 
@@ -385,46 +318,13 @@ def matmul(a: Any, b: Any) -> Tensor:
     return record(a.data @ b.data, (a, b), backward)
 
 
-def concatenate(tensors: Sequence[Any], axis: int = 0) -> Tensor:
-    """Tensors joined along an existing axis;  dy is cut at the same places"""
-    parents = tuple(as_tensor(tensor) for tensor in tensors)
-    y = np.concatenate([parent.data for parent in parents], axis=axis)
-    cuts = np.cumsum([parent.shape[axis] for parent in parents])[:-1]
-
-    def backward(dy):
-        return tuple(np.split(dy, cuts, axis=axis))
-
-    return record(y, parents, backward)
-
-
-def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
-    """Tensors of one shape joined along a new axis;  each receives its slice of dy"""
-    parents = tuple(as_tensor(tensor) for tensor in tensors)
-
-    def backward(dy):
-        return tuple(np.moveaxis(dy, axis, 0))
-
-    return record(np.stack([parent.data for parent in parents], axis=axis), parents, backward)
-
-
-def where(condition: Any, a: Any, b: Any) -> Tensor:
-    """y = a where the condition holds, else b;  dy goes to the one that was taken"""
-    condition = np.asarray(_raw(condition), dtype=bool)
-    a, b = _pair(a, b)
-
-    def backward(dy):
-        da = np.where(condition, dy, 0) if a.requires_grad else None
-        return da, np.where(condition, 0, dy) if b.requires_grad else None
-
-    return record(np.where(condition, a.data, b.data), (a, b), backward)
-
-
 # -- making tensors ----------------------------------------------------------------------------------------------
 
 
 def record(y: Any, parents: tuple[Tensor, ...], backward: Backward) -> Tensor:
     """An operation's result as a Tensor that remembers its parents and its derivative."""
-    out = Tensor(y)
+    out = Tensor.__new__(Tensor)  # without the checks of what a user gives
+    Node.__init__(out, np.asarray(y), False)
     out.made_by(parents, backward)
     return out
 
@@ -436,42 +336,15 @@ def as_tensor(x: Any, like: Tensor | None = None) -> Tensor:
     tensor of another floating-point type keeps its own, and NumPy promotes.
     """
     if like is not None:
-        x = _number(x)
+        x = number(x)
         if like.data.dtype.kind == "f" and not (isinstance(x, (Tensor, np.ndarray)) and x.dtype.kind == "f"):
-            return Tensor(_raw(x), dtype=like.data.dtype)
+            return Tensor(raw(x), dtype=like.data.dtype)
         if isinstance(x, int):
             return Tensor(x, dtype=np.result_type(like.data.dtype, x))
     return x if isinstance(x, Tensor) else Tensor(x)
 
 
-def _pair(a: Any, b: Any) -> tuple[Tensor, Tensor]:
+def as_pair(a: Any, b: Any) -> tuple[Tensor, Tensor]:
     """Both operands as Tensors; numbers and integers take the floating-point type of the other one."""
     b = as_tensor(b, like=a if isinstance(a, Tensor) else None)
     return as_tensor(a, like=b), b
-
-
-def _as_array(data: Any, dtype: Any) -> Array:
-    if isinstance(data, Tensor):
-        raise ValueError("Tensor(Tensor) would lose the tape; use the tensor itself, or .detach()")
-    array = np.asarray(data)
-    if dtype is None and not isinstance(data, (np.ndarray, np.generic)) and array.dtype == np.float64:
-        dtype = np.float32  # Python numbers and lists: PyTorch's default dtype
-    if dtype is not None and array.dtype.kind in _KINDS:  # looked at first: None as float32 would be NaN
-        array = np.asarray(data, dtype=dtype)
-    if array.dtype.kind not in _KINDS:
-        raise ValueError(f"a Tensor holds real numbers, got {type(data).__name__} of dtype {array.dtype}")
-    return array
-
-
-def _raw(x: Any) -> Any:
-    return x.data if isinstance(x, Tensor) else x
-
-
-def _number(x: Any) -> Any:
-    """NumPy's scalars as Python numbers, which don't promote float32 to float64; everything else as it is."""
-    return x.item() if isinstance(x, np.generic) or (isinstance(x, np.ndarray) and x.ndim == 0) else x
-
-
-def _restore(y: Any, axis: Axis, keepdims: bool) -> Any:
-    """A reduction's result with the reduced axes put back as ones, so that it broadcasts against the input."""
-    return y if keepdims or axis is None else np.expand_dims(y, axis)

@@ -8,8 +8,9 @@ import pytest
 from scratch import Module, Sequential, Tensor, activations, gradcheck, no_grad
 from scratch.activations import elu, gelu, leaky_relu, log_softmax, relu, relu6, sigmoid, silu, softmax, softplus, tanh
 from scratch.activations.gaussian import BLOCK, normal_tail
+from scratch.combine import where
 from scratch.gradcheck import GradcheckError
-from scratch.tensor import record, where
+from scratch.tensor import record
 
 rng = np.random.default_rng(0)
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the bottom up; `layers` stands for the file layers.py as well as for everything below layers/. The first
 # pattern that fits, from the top rung down, decides: models/*/train.py before the rest of models/.
 LADDER: list[tuple[str, ...]] = [
-    ("random", "tape", "tensor"),
+    ("random", "tape", "value", "tensor", "combine"),
     ("", "module", "gradcheck", "parallel", "weights", "initializers"),  # "" is scratch/__init__.py
     ("activations", "losses"),
     ("layers", "summary"),

@@ -134,7 +134,7 @@ class DecayLast(AdamW):
 
 class AmsgradOfThisStepOnly(Adam):
     def _update(self, p, g, state, group, t):
-        state["max_exp_avg_sq"][...] = 0
+        state["max_sum_sq"][...] = 0
         super()._update(p, g, state, group, t)
 
 
@@ -381,12 +381,12 @@ def adam_after_one_step():
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda arrays: arrays.pop("state.1.exp_avg"), "missing: state.1.exp_avg"),
-        (lambda arrays: arrays.update({"state.2.exp_avg": np.ones(4)}), "unexpected: state.2.exp_avg"),
-        (lambda arrays: arrays.update({"state.0.exp_avg": np.ones((3, 2), np.float32)}),
-         "state.0.exp_avg: expected float32 of shape (2, 3), got float32 of (3, 2)"),
-        (lambda arrays: arrays.update({"state.1.exp_avg_sq": np.ones(4)}),
-         "state.1.exp_avg_sq: expected float32 of shape (4,), got float64 of (4,)"),
+        (lambda arrays: arrays.pop("state.1.sum"), "missing: state.1.sum"),
+        (lambda arrays: arrays.update({"state.2.sum": np.ones(4)}), "unexpected: state.2.sum"),
+        (lambda arrays: arrays.update({"state.0.sum": np.ones((3, 2), np.float32)}),
+         "state.0.sum: expected float32 of shape (2, 3), got float32 of (3, 2)"),
+        (lambda arrays: arrays.update({"state.1.sum_sq": np.ones(4)}),
+         "state.1.sum_sq: expected float32 of shape (4,), got float64 of (4,)"),
     ],
 )  # fmt: skip
 def test_arrays_that_do_not_fit_are_named_and_change_nothing(change, complaint):
@@ -405,7 +405,7 @@ def test_arrays_that_do_not_fit_are_named_and_change_nothing(change, complaint):
 
 def test_arrays_before_settings_are_refused():
     saved = adam_after_one_step().state_arrays()
-    with pytest.raises(ValueError, match="unexpected: state.0.exp_avg"):
+    with pytest.raises(ValueError, match="unexpected: state.0.sum"):
         Adam([Parameter(np.ones((2, 3))), Parameter(np.ones(4))]).load_state_arrays(saved)
 
 

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from scratch.combine import concatenate, stack, where
 from scratch.gradcheck import gradcheck
 from scratch.tape import unbroadcast
-from scratch.tensor import Tensor, concatenate, matmul, stack, where
+from scratch.tensor import Tensor, matmul
 
 SEEDS = st.integers(0, 2**32 - 1)
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)

@@ -7,8 +7,9 @@ import pickle
 import numpy as np
 import pytest
 
+from scratch.combine import concatenate, stack, where
 from scratch.gradcheck import gradcheck
-from scratch.tensor import Buffer, Parameter, Tensor, as_tensor, concatenate, matmul, no_grad, record, stack, where
+from scratch.tensor import Buffer, Parameter, Tensor, as_tensor, matmul, no_grad, record
 
 rng = np.random.default_rng(0)
 

@@ -23,7 +23,9 @@ def relu(x: Any) -> Tensor:
     np.maximum(x.data, y, out=y)
 
     def backward(dy):
-        return (dy * (y > 0),)
+        dx = (y > 0).astype(dy.dtype)
+        dx *= dy
+        return (dx,)
 
     return record(y, (x,), backward)
 

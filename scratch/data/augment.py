@@ -16,5 +16,6 @@ def random_shift(images: np.ndarray, pixels: int, rng: np.random.Generator) -> n
         raise ValueError(f"random_shift expected (B, H, W) and pixels of at least 0, got {images.shape} and {pixels}")
     B, H, W = images.shape
     padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels)))
-    u, v = rng.integers(0, 2 * pixels + 1, (2, B, 1, 1))
-    return padded[np.arange(B)[:, None, None], np.arange(H)[:, None] + u, np.arange(W) + v]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (H, W), axis=(1, 2))  # (B, 2p + 1, 2p + 1, H, W)
+    u, v = rng.integers(0, 2 * pixels + 1, (2, B))
+    return windows[np.arange(B), u, v]

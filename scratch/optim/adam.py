@@ -19,13 +19,15 @@ class Adam(Optimizer):
         v ← β₂ v + (1 − β₂) d²                 v̂ = v / (1 − β₂ᵗ)
         θ ← θ − η m̂ / (√v̂ + ε)
 
-    m and v start from 0; after t steps their weights sum to 1 − βᵗ only, hence the hats. They cost no pass over the
-    arrays, because with c = √(1 − β₂ᵗ) the last line is
+    m and v start from 0; after t steps their weights sum to 1 − βᵗ only, hence the hats. Each of these constants costs
+    a pass over the arrays, so they are moved to where they meet a number: kept are the sums s = m / (1 − β₁) and
+    q = v / (1 − β₂),
 
-        θ ← θ − η c / (1 − β₁ᵗ) · m / (√v + ε c)
+        s ← β₁ s + d        q ← β₂ q + d²        θ ← θ − η (1 − β₁) c / (1 − β₁ᵗ) · s / (√q + ε c)
 
-    Source: Kingma and Ba 2015, algorithm 1, and the end of section 2 for the last line. `amsgrad` puts the largest v
-    so far in v's place (Reddi, Kale and Kumar 2018, algorithm 2, with PyTorch's hats).
+    with c = √((1 − β₂ᵗ) / (1 − β₂)), which is the same step.
+    Source: Kingma and Ba 2015, algorithm 1; the end of its section 2 moves the hats likewise. `amsgrad` puts the
+    largest v so far in v's place (Reddi, Kale and Kumar 2018, algorithm 2, with PyTorch's hats).
     Raises ValueError for options out of range.
     """
 
@@ -41,7 +43,7 @@ class Adam(Optimizer):
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
 
     def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
-        return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
+        return ("sum", "sum_sq", *(("max_sum_sq",) if group["amsgrad"] else ()))
 
     def _update(self, p: Array, g: Array, state: dict[str, Array], group: dict[str, Any], t: int) -> None:
         if group["weight_decay"]:
@@ -52,24 +54,22 @@ class Adam(Optimizer):
         self._adam(p, g, state, group, t)
 
     def _adam(self, p: Array, d: Array, state: dict[str, Array], group: dict[str, Any], t: int) -> None:
-        (b1, b2), m, v = group["betas"], state["exp_avg"], state["exp_avg_sq"]
-        c = math.sqrt(1 - b2**t)
-        beta1, rest1, beta2, rest2, eps, eta = scalars(
-            p.dtype, b1, 1 - b1, b2, 1 - b2, group["eps"] * c, group["lr"] * c / (1 - b1**t)
+        (b1, b2), s, q = group["betas"], state["sum"], state["sum_sq"]
+        c = math.sqrt((1 - b2**t) / (1 - b2))
+        beta1, beta2, eps, eta = scalars(
+            p.dtype, b1, b2, group["eps"] * c, group["lr"] * (1 - b1) * c / (1 - b1**t)
         )
-        a = np.empty_like(p)
+        a = np.square(d, out=np.empty_like(p))
 
-        m *= beta1
-        m += np.multiply(d, rest1, out=a)
-        v *= beta2
-        np.square(d, out=a)
-        a *= rest2
-        v += a
+        s *= beta1
+        s += d
+        q *= beta2
+        q += a
         if group["amsgrad"]:
-            v = np.maximum(v, state["max_exp_avg_sq"], out=state["max_exp_avg_sq"])
-        np.sqrt(v, out=a)
+            q = np.maximum(q, state["max_sum_sq"], out=state["max_sum_sq"])
+        np.sqrt(q, out=a)
         a += eps
-        np.divide(m, a, out=a)
+        np.divide(s, a, out=a)
         a *= eta
         p -= a
 

@@ -1,6 +1,6 @@
 """One file with everything a run needs to go on: arrays as tensors, the rest as JSON in the metadata.
 
-    model.0.weight … optimizer.state.0.exp_avg … best.0.weight …      arrays
+    model.0.weight … optimizer.state.0.sum … best.0.weight …      arrays
     {"step": 400, "random": …, "batches": …, "settings": …}           JSON
 """
 

@@ -46,7 +46,7 @@ def main() -> None:
         f"mean {number(a.headline, mean)})",
         "bands": {name: [round(low, 4), round(high, 4)] for name, (low, high) in bands(figures).items()},
         "runs": figures,
-        "minutes": round(max(run["minutes"] for run in runs), 2),
+        "minutes": round(max(run["minutes"] for run in runs), 3),
         "memory_mb": round(max(run["memory_mb"] or 0 for run in runs)),
         "machine": f"{cores()} CPU cores",
     }

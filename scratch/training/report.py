@@ -88,6 +88,8 @@ def bands(runs: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]
     """For each figure, the range over the runs widened on both sides by that range, at least 2 % of the mean."""
     result = {}
     for name in runs[0]:
+        if "standard error" in name:
+            continue
         values = [run[name] for run in runs]
         margin = max(max(values) - min(values), 0.02 * abs(float(np.mean(values))))
         high = max(values) + margin

@@ -29,22 +29,24 @@ def series(log: Log, key: str) -> tuple[Array, Array]:
 def smoothed(values: Any, reach: int) -> Array:
     """The mean of each value and its neighbours, at most `reach` on either side.
 
-        mₜ = 1/n Σ xᵢ over |i − t| ≤ min(reach, t, last − t)
+        mₜ = 1/n Σ xᵢ over t − l ≤ i ≤ t + r,    l = min(reach, t),  r = min(l, last − t)
 
-    The window shrinks towards the ends so that it stays centred: the curve neither lags behind a falling loss, as a
-    running average does, nor leaves the first and the last value. Values that are not finite are passed over.
+    At the beginning, where losses fall fast, the window shrinks so that it stays centred: no lag, and the first value
+    stays. At the end it keeps the past, or the curve would end in the noise of one step. Values that are not finite
+    are passed over.
     Shapes: (n,) → (n,).
     """
     if reach < 0:
         raise ValueError(f"smoothed expected a reach of at least 0, got {reach}")
     x = np.asarray(values, dtype=np.float64)
     t = np.arange(len(x))
-    half = np.minimum(reach, np.minimum(t, len(x) - 1 - t))
+    left = np.minimum(reach, t)
+    right = np.minimum(left, len(x) - 1 - t)
     good = np.isfinite(x)
     total = np.concatenate([[0.0], np.cumsum(np.where(good, x, 0.0))])
     count = np.concatenate([[0], np.cumsum(good)])
-    n = count[t + half + 1] - count[t - half]
-    return np.where(n > 0, (total[t + half + 1] - total[t - half]) / np.maximum(n, 1), np.nan)
+    n = count[t + right + 1] - count[t - left]
+    return np.where(n > 0, (total[t + right + 1] - total[t - left]) / np.maximum(n, 1), np.nan)
 
 
 def loss_curves(

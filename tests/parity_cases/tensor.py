@@ -4,7 +4,7 @@ import operator
 
 import numpy as np
 
-from scratch.tensor import concatenate, stack, where
+from scratch.combine import concatenate, stack, where
 from tests.parity import Case
 
 rng = np.random.default_rng(0)

@@ -18,6 +18,7 @@ import numpy as np
 
 PATH = Path(__file__).parent / "optim.npz"
 STEPS = 50
+MEANS = {"exp_avg": ("sum", 0), "exp_avg_sq": ("sum_sq", 1), "max_exp_avg_sq": ("max_sum_sq", 1)}  # name, which β
 SNAPSHOTS = (1, 7, STEPS)  # after so many steps the parameters are recorded
 SHAPES = {"weight": (3, 4), "bias": (5,), "scalar": (), "late": (2, 1, 3)}
 FIRST_GROUP = ("weight", "bias")
@@ -120,12 +121,15 @@ def run_theirs(case: Case) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]
         parameters[name].grad = None if value is None else torch.tensor(value)
 
     snapshots = run(case, lambda name: parameters[name].detach().numpy(), set_gradient, optimizer.step)
-    state = {
-        f"state.{index}.{name}": value.numpy()
-        for index, kept in optimizer.state_dict()["state"].items()
-        for name, value in kept.items()
-        if name != "step" and value is not None
-    }
+    betas = [group.get("betas") for group in optimizer.param_groups for _ in group["params"]]
+    state = {}
+    for index, kept in optimizer.state_dict()["state"].items():
+        for name, value in kept.items():
+            if name in MEANS:  # PyTorch keeps means, ours keeps sums
+                ours, which = MEANS[name]
+                state[f"state.{index}.{ours}"] = value.numpy() / (1 - betas[index][which])
+            elif name != "step" and value is not None:
+                state[f"state.{index}.{name}"] = value.numpy()
     return snapshots, state
 
 
