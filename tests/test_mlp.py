@@ -1,5 +1,8 @@
 """The multilayer perceptron: equal to the same network written by hand, and in lockstep with PyTorch."""
 
+import re
+from importlib import resources
+
 import numpy as np
 import pytest
 
@@ -7,9 +10,12 @@ from scratch import Tensor, gradcheck
 from scratch.data import Batches, load_digits
 from scratch.losses import cross_entropy
 from scratch.models.mlp import MLP, by_hand
-from scratch.models.mlp.train import summed_loss
+from scratch.models.mlp.sample import load_weights
+from scratch.models.mlp.train import Settings, summed_loss
 from scratch.optim import AdamW
 from scratch.parallel import ShardedLoss
+from scratch.training import evaluate
+from scratch.weights import load_metadata
 from tests import lockstep
 
 rng = np.random.default_rng(0)
@@ -76,6 +82,17 @@ def test_dropout_acts_in_training_only():
     assert not np.array_equal(model(x).data, model(x).data)
     model.eval()
     assert np.array_equal(model(x).data, model(x).data)
+
+
+def test_the_shipped_weights_give_the_accuracy_on_their_card():
+    """In 16 bits; the card was written from the run in 32."""
+    path = resources.files("scratch.models.mlp") / "weights.safetensors"
+    card, test = load_metadata(path), load_digits().test
+    model, settings = load_weights(path)
+    assert settings == Settings() and "scratch train mlp --preset default --seed 0" in card["made by"]
+    share = float(re.search(r"test accuracy ([\d.]+) %", card["figures"])[1]) / 100
+    assert abs(evaluate(model, *test.arrays)["accuracy"] - share) < 0.002
+    assert share > 0.94
 
 
 @pytest.mark.torch
