@@ -303,8 +303,8 @@ S, P = (3, 4), rng.uniform(0.05, 0.95, (3, 4)).astype(np.float32)
 CALLS = {
     "mse_loss": lambda x, t, **o: mse_loss(x, t, **o),
     "l1_loss": lambda x, t, **o: l1_loss(x, t, **o),
-    "huber_loss": lambda x, t, **o: huber_loss(x, t, delta=0.3, **o),
-    "smooth_l1_loss": lambda x, t, **o: smooth_l1_loss(x, t, beta=0.3, **o),
+    "huber_loss": lambda x, t, **o: huber_loss(x, t, delta=np.float64(0.3), **o),
+    "smooth_l1_loss": lambda x, t, **o: smooth_l1_loss(x, t, beta=np.float64(0.3), **o),
     "cross_entropy": lambda x, t, **o: cross_entropy(x, np.array([1, 3, 0]), **o),
     "weighted": lambda x, t, **o: cross_entropy(x, np.array([1, -100, 0]), weight=CLASS_WEIGHT, **o),
     "smoothed": lambda x, t, **o: cross_entropy(x, np.array([1, 3, -100]), CLASS_WEIGHT, label_smoothing=0.1, **o),
@@ -339,6 +339,13 @@ def test_float32_stays_and_nothing_given_is_written_into(which, reduction):
     wide = Tensor(values.astype(np.float64), requires_grad=True)
     CALLS[which](wide, P.astype(np.float64), reduction=reduction).backward(dy)
     np.testing.assert_allclose(first, wide.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_the_divergences_backward_works_in_float32_throughout():
+    x, t = (Tensor(values.astype(np.float32), requires_grad=True) for values in (numbers(2, 3), chances(2, 3)))
+    for log_target in (False, True):
+        gradients = kl_div(x, t, "none", log_target)._backward(np.ones((2, 3), np.float32))
+        assert [each.dtype for each in gradients] == [np.float32, np.float32]  # as returned: the engine would cast
 
 
 @pytest.mark.parametrize("loss", [mse_loss, binary_cross_entropy_with_logits, cross_entropy], ids=name)

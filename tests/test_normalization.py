@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from scratch import Parameter, Sequential, Tensor, gradcheck, no_grad
+from scratch import Buffer, Parameter, Sequential, Tensor, gradcheck, no_grad
 from scratch.layers import (
     BatchNorm1d,
     GroupNorm,
@@ -139,6 +139,20 @@ def test_rms_norms_default_epsilon_is_that_of_the_dtype():
     for dtype in (np.float32, np.float64):
         tiny = np.full((1, 4), np.finfo(dtype).eps ** 0.5, dtype)  # x² = eps, so y = 1/√2
         np.testing.assert_allclose(RMSNorm(4)(tiny).data, np.full((1, 4), 0.5**0.5), rtol=1e-6)
+
+
+@pytest.mark.parametrize("norm", [
+    lambda x, eps: layer_norm(x, 4, eps=eps),
+    lambda x, eps: rms_norm(x, 4, eps=eps),
+    lambda x, eps: group_norm(x, 2, eps=eps),
+    lambda x, eps: batch_norm(x, training=True, eps=eps),
+    lambda x, eps: batch_norm(x, Buffer(np.zeros(4, np.float32)), Buffer(np.ones(4, np.float32)), eps=eps),
+])  # fmt: skip
+def test_float32_stays_where_epsilon_is_numpys_number(norm):
+    x = Tensor(draw(3, 4, dtype=np.float32), requires_grad=True)
+    y = norm(x, np.float64(EPS))
+    (dx, *_) = y._backward(np.ones((3, 4), np.float32))  # as returned: the engine would cast
+    assert y.dtype == dx.dtype == np.float32
 
 
 # -- batch norm: running statistics ------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float
     if beta == 0:
         return l1_loss(input, target, reduction)
     x, t = pair("smooth_l1_loss", input, target, reduction)
-    return _huber(x, t, reduction, float(beta), 1 / beta)
+    return _huber(x, t, reduction, float(beta), 1 / float(beta))
 
 
 def _huber(x: Tensor, t: Tensor, reduction: str, delta: float, scale: float) -> Tensor:

@@ -79,7 +79,8 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
     def backward(dy):
         g, dt = share(dy), None
         if t.requires_grad:
-            dt = (log_q - x.data + 1) * (q if log_target else np.where(q == 0, math.nan, 1)) * g
+            dt = (log_q - x.data + 1) * g
+            dt = dt * q if log_target else np.where(q == 0, math.nan, dt)
         return -q * g if x.requires_grad else None, dt
 
     return record(y, (x, t), backward)

@@ -33,7 +33,7 @@ def clip_grad_norm_(
     total = float(_norm(np.array([_norm(grad, norm_type) for _, grad in owners]), norm_type))
     if error_if_nonfinite and not math.isfinite(total):
         raise ValueError(f"clip_grad_norm_: the gradients have the norm {total}, which is not finite")
-    factor = max_norm / (total + 1e-6)
+    factor = float(max_norm) / (total + 1e-6)
     if not factor >= 1:  # NaN too
         with np.errstate(invalid="ignore"):
             for parameter, grad in owners:

@@ -36,6 +36,7 @@ def batch_norm(
     if x.ndim < 2:
         raise ValueError(f"batch_norm expected shape (N, C, *), got {x.shape}")
     weight, bias = affine(weight, bias, (x.shape[1],), x)
+    eps = float(eps)
     if not training:
         if running_mean is None or running_var is None:
             raise ValueError("batch_norm expected running statistics, or training=True")

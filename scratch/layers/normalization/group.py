@@ -26,7 +26,7 @@ def group_norm(
     """
     x = as_tensor(x)
     _check("group_norm", x, num_groups)
-    N, C, G = x.shape[0], x.shape[1], num_groups
+    N, C, G, eps = x.shape[0], x.shape[1], num_groups, float(eps)
     weight, bias = affine(weight, bias, (C,), x)
     w = weight.data.reshape(G, C // G)
     grouped = x.data.reshape(N, G, C // G, math.prod(x.shape[2:]))

@@ -28,7 +28,7 @@ def layer_norm(
     """
     x, n = as_tensor(x), _row_length("layer_norm", x, normalized_shape)
     weight, bias = affine(weight, bias, _tuple(normalized_shape), x)
-    w = weight.data.reshape(n)
+    w, eps = weight.data.reshape(n), float(eps)
     rows = x.data.reshape(-1, n)
     mean = np.einsum("rn->r", rows) / n  # a third of the time of rows.mean(axis=1)
     x_hat = rows - mean[:, None]
@@ -65,7 +65,7 @@ def rms_norm(x: Any, normalized_shape: Shape, weight: Tensor | None = None, eps:
     Raises ValueError for another x.
     """
     x, n = as_tensor(x), _row_length("rms_norm", x, normalized_shape)
-    eps = float(np.finfo(x.dtype).eps) if eps is None else eps
+    eps = float(np.finfo(x.dtype).eps if eps is None else eps)
     weight, _ = affine(weight, None, _tuple(normalized_shape), x)
     w = weight.data.reshape(n)
     rows = x.data.reshape(-1, n)
