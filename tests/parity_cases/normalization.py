@@ -84,4 +84,7 @@ CASES = [
     function_case(
         batch_norm, (values(2, 3, 4, 5),), " of images", running_mean=None, running_var=None, training=True
     ),
+    case(GroupNorm, (3, 6, 5), 3, 6, bias=False),
+    case(BatchNorm1d, (5, 3), 3, bias=False),
+    case(BatchNorm1d, (5, 3), 3, bias=False, training=False),
 ]

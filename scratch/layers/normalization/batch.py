@@ -40,11 +40,11 @@ def batch_norm(
     if not training:
         if running_mean is None or running_var is None:
             raise ValueError("batch_norm expected running statistics, or training=True")
-        return _by_given(x, running_mean.data, running_var.data, weight, bias, eps)
+        return _batch_norm_by_given(x, running_mean.data, running_var.data, weight, bias, eps)
     if momentum is None and running_mean is not None and num_batches_tracked is None:
         raise ValueError("batch_norm expected num_batches_tracked to average over, since momentum is None")
 
-    y, mean, var, n = _by_batch(x, weight, bias, eps)
+    y, mean, var, n = _batch_norm_by_batch(x, weight, bias, eps)
 
     def update() -> None:
         if num_batches_tracked is not None:
@@ -58,7 +58,7 @@ def batch_norm(
     return y
 
 
-def _by_batch(
+def _batch_norm_by_batch(
     x: Tensor, weight: Tensor, bias: Tensor, eps: float
 ) -> tuple[Tensor, np.ndarray, np.ndarray, float]:
     """y = w x̂ + b by the batch's own statistics; also μ, var (biased) and n, the number of values a channel.
@@ -99,7 +99,9 @@ def _by_batch(
     return record(_restore(y, x.shape), (x, weight, bias), backward), mean, var, n
 
 
-def _by_given(x: Tensor, mean: np.ndarray, var: np.ndarray, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+def _batch_norm_by_given(
+    x: Tensor, mean: np.ndarray, var: np.ndarray, weight: Tensor, bias: Tensor, eps: float
+) -> Tensor:
     """y = w x̂ + b by constant statistics: an affine map of each channel,  ∂L/∂x = w / σ · dy"""
     rows, sigma = _channels(x.data), np.sqrt(var + eps)
     scale = weight.data / sigma
@@ -133,6 +135,8 @@ class BatchNorm(Module):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        *,
+        bias: bool = True,
     ):
         if num_features < 1:
             raise ValueError(f"{type(self).__name__} expected at least 1 feature, got {num_features}")
@@ -142,7 +146,7 @@ class BatchNorm(Module):
         self.affine = affine
         self.track_running_stats = track_running_stats
         self.weight = Parameter(np.ones(num_features, np.float32)) if affine else None
-        self.bias = Parameter(np.zeros(num_features, np.float32)) if affine else None
+        self.bias = Parameter(np.zeros(num_features, np.float32)) if affine and bias else None
         self.running_mean = Buffer(np.zeros(num_features, np.float32)) if track_running_stats else None
         self.running_var = Buffer(np.ones(num_features, np.float32)) if track_running_stats else None
         self.num_batches_tracked = Buffer(np.array(0, np.int64)) if track_running_stats else None
@@ -157,8 +161,8 @@ class BatchNorm(Module):
         )  # fmt: skip
 
     def extra_repr(self) -> str:
-        rest = f"affine={self.affine}, track_running_stats={self.track_running_stats}"
-        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, {rest}"
+        rest = f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, {rest}"
 
 
 class BatchNorm1d(BatchNorm):
@@ -180,7 +184,8 @@ def _restore(y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def _sum(*factors: np.ndarray) -> np.ndarray:
     """Σ of the product over all but the channels, (N, C, L) → (C,), without the product in memory.
 
-    Examples first, then their sums: one long float32 sum would lose digits.
+    Each example first, then their sums: one long float32 sum would lose digits. (A matrix has one long sum only; over
+    100,000 rows it is right to about 1e-5.)
     """
     subscripts = ",".join(["ncl"] * len(factors)) + "->nc"
     return np.einsum(subscripts, *factors).sum(axis=0)

@@ -61,7 +61,9 @@ class GroupNorm(Module):
     Shapes: (N, num_channels, *) → the same. Raises ValueError for other channels, and if the groups don't divide them.
     """
 
-    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True):
+    def __init__(
+        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, *, bias: bool = True
+    ):
         if num_groups < 1 or num_channels < 1 or num_channels % num_groups:
             raise ValueError(f"GroupNorm expected num_groups to divide {num_channels} channels, got {num_groups}")
         self.num_groups = num_groups
@@ -69,7 +71,7 @@ class GroupNorm(Module):
         self.eps = float(eps)
         self.affine = affine
         self.weight = Parameter(np.ones(num_channels, np.float32)) if affine else None
-        self.bias = Parameter(np.zeros(num_channels, np.float32)) if affine else None
+        self.bias = Parameter(np.zeros(num_channels, np.float32)) if affine and bias else None
 
     def forward(self, x: Any) -> Tensor:
         if np.ndim(x) < 2 or x.shape[1] != self.num_channels:
@@ -77,7 +79,8 @@ class GroupNorm(Module):
         return group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}"
+        rest = f"affine={self.affine}, bias={self.bias is not None}"
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, {rest}"
 
 
 def _check(who: str, x: Tensor, num_groups: int) -> None:
