@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import socket
-from pathlib import Path
+import sys
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # also for the processes that tests start
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Several processes with a thread for each core wait for one another; set before NumPy is loaded.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 hypothesis.settings.register_profile(
     "scratch",
@@ -24,7 +28,6 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("scratch")
 
 TORCH_IS_HERE = importlib.util.find_spec("torch") is not None
-IMPORTS_TORCH = re.compile(r"""^\s*(import torch\b|from torch\b)|importorskip\(["']torch\b""", re.MULTILINE)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,25 +35,34 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("SCRATCH_REQUIRE_TORCH=1, but torch is not installed: pip install torch==2.13.0")
 
 
-# First of all hooks, so that `-m torch` selects among the markers given here.
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is marked `torch` where PyTorch is missing; mark every other test of a file that imports it.
-
-    The second half lets `-m torch` miss nothing: a file that imports PyTorch in a helper is run whole.
-    """
-    skip = pytest.mark.skip(reason="PyTorch is not installed (make parity installs it)")
-    imports_torch: dict[Path, bool] = {}
+    """Skip what is marked `torch` where PyTorch is missing."""
+    if TORCH_IS_HERE:
+        return
     for item in items:
         if item.get_closest_marker("torch") is not None:
-            if not TORCH_IS_HERE:
-                item.add_marker(skip)
-            continue
-        if item.path not in imports_torch:
-            text = item.path.read_text(encoding="utf-8")
-            imports_torch[item.path] = IMPORTS_TORCH.search(text) is not None
-        if imports_torch[item.path]:
-            item.add_marker("torch")
+            item.add_marker(pytest.mark.skip(reason="PyTorch is not installed (make parity installs it)"))
+
+
+class WithoutTorch:
+    """An import hook that refuses PyTorch."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == "torch":
+            raise ModuleNotFoundError("PyTorch is for tests marked @pytest.mark.torch", name=name)
+
+
+@pytest.fixture(autouse=True)
+def _pytorch_only_where_marked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """`import torch` fails in a test without the marker, also inside helpers, so that `-m torch` misses nothing."""
+    if request.node.get_closest_marker("torch") is not None:
+        yield
+        return
+    monkeypatch.delitem(sys.modules, "torch", raising=False)  # an earlier test may have loaded it
+    hook = WithoutTorch()
+    sys.meta_path.insert(0, hook)
+    yield
+    sys.meta_path.remove(hook)
 
 
 @pytest.fixture(autouse=True)

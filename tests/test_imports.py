@@ -7,6 +7,7 @@ no cycle comes of it. The rules are functions of sources, so that planted faults
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -245,3 +246,68 @@ def test_a_sound_tree_passes():
 def test_a_planted_fault_is_caught_and_a_sound_change_is_not(path, source, complaint):
     found = problems({**SOUND, path: source})
     assert any(complaint in each for each in found) if complaint else not found, found
+
+
+# -- PyTorch in the tests -------------------------------------------------------------------------------------
+
+
+def torch_faults(source: str) -> list[int]:
+    """Lines that import PyTorch outside of functions or in a test without the marker; helpers may import it.
+
+    Whether a helper is called by marked tests only is what the fixture `_pytorch_only_where_marked` watches.
+    """
+    found: list[int] = []
+
+    def visit(node: ast.AST, allowed: bool) -> None:
+        if isinstance(node, ast.Import):
+            imports = any(alias.name.split(".")[0] == "torch" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            imports = (node.module or "").split(".")[0] == "torch" and not node.level
+        else:
+            imports = isinstance(node, ast.Call) and "importorskip('torch" in ast.unparse(node)
+        if imports and not allowed:
+            found.append(node.lineno)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            marked = any("mark.torch" in ast.unparse(decorator) for decorator in node.decorator_list)
+            helper = not isinstance(node, ast.ClassDef) and not node.name.startswith("test")
+            allowed = allowed or marked or helper
+        for child in ast.iter_child_nodes(node):
+            visit(child, allowed)
+
+    visit(ast.parse(source), False)
+    return sorted(set(found))
+
+
+def test_tests_import_pytorch_only_where_marked():
+    # A twin *is* PyTorch code: a file of its own, imported inside the marked tests.
+    files = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path.parent.name != "twins"]
+    assert len(files) > 20
+    found = [f"{path.name}:{line}" for path in files for line in torch_faults(path.read_text(encoding="utf-8"))]
+    assert not found, f"outside of functions, or in a test without @pytest.mark.torch: {', '.join(found)}"
+
+
+MARK = "@pytest.mark.torch\n"
+TORCH = [
+    ("import torch", [1]),
+    ("from torch.nn import functional", [1]),
+    ("torch = pytest.importorskip('torch')", [1]),
+    ("def test_a():\n    import torch", [2]),
+    ("def test_a():\n    torch = pytest.importorskip('torch')\n    return 1", [2]),
+    ("def test_a():\n    def helper():\n        import torch.nn", []),
+    ("class TestA:\n    import torch", [2]),
+    ("class TestA:\n    def test_a(self):\n        from torch import nn", [3]),
+    (MARK + "def test_a():\n    import torch", []),
+    (MARK + "class TestA:\n    def test_a(self):\n        import torch", []),
+    ("def theirs():\n    import torch", []),
+    ("from safetensors.torch import load_file\nimport torchless\nfrom .torch import a", []),
+]
+
+
+@pytest.mark.parametrize(("source", "lines"), TORCH)
+def test_unmarked_imports_of_pytorch_are_found(source, lines):
+    assert torch_faults(source) == lines
+
+
+def test_pytorch_is_out_of_reach_without_the_marker():
+    with pytest.raises(ModuleNotFoundError, match="PyTorch is for tests marked"):
+        importlib.import_module("torch")
