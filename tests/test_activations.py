@@ -352,7 +352,7 @@ def test_no_gradient_asked_none_recorded():
 @pytest.mark.parametrize("function", [f for f in EVERY if name(f) not in ("relu", "relu6")], ids=name)
 def test_integers_are_refused_by_name(function):
     called = name(function).split("(")[0]
-    with pytest.raises(ValueError, match=f"{called} expected a floating-point tensor, got dtype int"):
+    with pytest.raises(ValueError, match=f"{called} expected a floating-point input, got dtype int"):
         function(np.arange(6).reshape(2, 3))
 
 

@@ -541,3 +541,42 @@ def test_a_module_without_forward_says_so():
 
     with pytest.raises(NotImplementedError, match="Unfinished"):
         Unfinished()(1)
+
+
+# -- what functions are given ------------------------------------------------------------------------------------
+
+FLOATING = {
+    "linear": lambda x: layers.linear(x, Parameter(np.ones((2, 4), np.float32))),
+    "layer_norm": lambda x: layers.layer_norm(x, 4),
+    "rms_norm": lambda x: layers.rms_norm(x, 4),
+    "group_norm": lambda x: layers.group_norm(x, 2),
+    "batch_norm": lambda x: layers.batch_norm(x, training=True),
+    "dropout": lambda x: layers.dropout(x, 0.5),
+}
+
+
+@pytest.mark.parametrize("name", FLOATING)
+def test_integers_are_refused_where_they_would_silently_become_float64(name):
+    assert FLOATING[name](np.ones((3, 4), np.float32)).dtype == np.float32
+    with pytest.raises(ValueError, match=f"{name} expected a floating-point input, got dtype int64"):
+        FLOATING[name](np.ones((3, 4), np.int64))
+
+
+def test_linear_and_embedding_say_which_shape_they_expected():
+    with pytest.raises(ValueError, match=r"linear expected x of shape \(\.\.\., 4\), got \(2, 8\)"):
+        layers.linear(np.ones((2, 8), np.float32), Parameter(np.ones((3, 4), np.float32)))
+    with pytest.raises(ValueError, match=r"linear expected x of shape \(\.\.\., 4\), got \(\)"):
+        layers.linear(1.0, Parameter(np.ones((3, 4), np.float32)))
+    with pytest.raises(ValueError, match=r"weight of shape \(V, C\), got \(3,\)"):
+        layers.embedding(np.array([0]), np.ones(3, np.float32))
+
+
+@pytest.mark.parametrize("make", [
+    lambda: layers.Linear(2, 3), lambda: layers.BatchNorm1d(2), lambda: layers.GroupNorm(1, 2),
+    lambda: layers.LayerNorm(2), lambda: layers.RMSNorm(2),
+])  # fmt: skip
+def test_lists_are_taken_as_float32_arrays_are(make):
+    rows, layer = [[1.0, 2.0], [3.0, 5.0]], make()
+    y = layer(rows)
+    assert y.dtype == np.float32
+    np.testing.assert_array_equal(y.data, layer(np.array(rows, np.float32)).data)

@@ -65,7 +65,7 @@ def _dot(a: Array, b: Array, dim: int) -> Array:
 
 
 def _with_axis(x: Any, name: str, dim: int) -> Tensor:
-    x = floating(x, name)
+    x = floating(name, x)
     if not -x.ndim <= dim < x.ndim:
         raise ValueError(f"{name}: dim {dim} is out of range for shape {x.shape}")
     return x

@@ -32,7 +32,7 @@ def relu(x: Any) -> Tensor:
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
     """y = x where x > 0, else a x;  dy/dx = 1 where x > 0, else a  (Maas et al. 2013; a = negative_slope)"""
-    x, a = floating(x, "leaky_relu"), float(negative_slope)
+    x, a = floating("leaky_relu", x), float(negative_slope)
     y = np.multiply(x.data, a, out=np.empty_like(x.data))
     (np.maximum if a <= 1 else np.minimum)(x.data, y, out=y)  # the steeper line lies above for x > 0 only
 
@@ -61,7 +61,7 @@ def relu6(x: Any) -> Tensor:
 
 def sigmoid(x: Any) -> Tensor:
     """y = σ(x) = 1 / (1 + e⁻ˣ),  dy/dx = y (1 − y)"""
-    x = floating(x, "sigmoid")
+    x = floating("sigmoid", x)
     y = _sigmoid(x.data)
 
     def backward(dy):
@@ -75,7 +75,7 @@ def sigmoid(x: Any) -> Tensor:
 
 def tanh(x: Any) -> Tensor:
     """y = tanh x,  dy/dx = 1 − y²"""
-    x = floating(x, "tanh")
+    x = floating("tanh", x)
     y = np.tanh(x.data)
 
     def backward(dy):
@@ -90,7 +90,7 @@ def tanh(x: Any) -> Tensor:
 
 def silu(x: Any) -> Tensor:
     """y = x σ(x),  dy/dx = σ + x σ (1 − σ) = σ + y (1 − σ)  (Elfwing et al. 2017; also called swish)"""
-    x = floating(x, "silu")
+    x = floating("silu", x)
     s = _sigmoid(x.data)
     y = x.data * s
 
@@ -106,7 +106,7 @@ def silu(x: Any) -> Tensor:
 
 def elu(x: Any, alpha: float = 1.0) -> Tensor:
     """y = max(x, 0) + n,  n = α (e^min(x, 0) − 1);  dy/dx = 1 where x > 0, else α eˣ = n + α  (Clevert et al. 2016)"""
-    x, alpha = floating(x, "elu"), float(alpha)
+    x, alpha = floating("elu", x), float(alpha)
     y = np.zeros_like(x.data)
     n = np.minimum(x.data, y, out=np.empty_like(y))
     np.expm1(n, out=n)
@@ -129,7 +129,7 @@ def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
 
     Above βx > threshold it is y = x, dy/dx = 1, as in PyTorch. The second form of y cannot overflow.
     """
-    x, beta = floating(x, "softplus"), float(beta)
+    x, beta = floating("softplus", x), float(beta)
     if beta <= 0:
         raise ValueError(f"softplus expected beta > 0, got {beta}")
     y = np.abs(x.data, out=np.empty_like(x.data))
@@ -161,9 +161,9 @@ def _sigmoid(x: Array) -> Array:
     return np.divide(1, y, out=y)
 
 
-def floating(x: Any, name: str) -> Tensor:
-    """x as a tensor; ValueError, naming the function, unless it holds floating-point numbers."""
+def floating(who: Any, x: Any) -> Tensor:
+    """x as a tensor; ValueError, naming the function or layer, unless it holds floating-point numbers."""
     x = as_tensor(x)
     if x.dtype.kind != "f":
-        raise ValueError(f"{name} expected a floating-point tensor, got dtype {x.dtype}")
+        raise ValueError(f"{who} expected a floating-point input, got dtype {x.dtype}")
     return x

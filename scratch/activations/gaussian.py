@@ -17,7 +17,7 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
 
     `approximate="tanh"` is GPT-2's form, see `_gelu_tanh`. Raises ValueError for another name.
     """
-    x = floating(x, "gelu")
+    x = floating("gelu", x)
     if approximate == "tanh":
         return _gelu_tanh(x)
     if approximate != "none":

@@ -21,6 +21,8 @@ def embedding(x: Any, weight: Tensor, padding_idx: int | None = None) -> Tensor:
     """
     indices = x.data if isinstance(x, Tensor) else np.asarray(x)
     weight = as_tensor(weight)
+    if weight.ndim != 2:
+        raise ValueError(f"Embedding expected a weight of shape (V, C), got {weight.shape}")
     V, C = weight.shape
     _check(indices, V)
     padding = _row(padding_idx, V)

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from scratch.activations.elementwise import floating
 from scratch.initializers import uniform
 from scratch.module import Module
-from scratch.tensor import Parameter, Tensor, as_tensor, record
+from scratch.tensor import Parameter, Tensor, record
 
 
 def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -19,10 +20,12 @@ def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
         ∂L/∂x = dy W        ∂L/∂W = dyᵀ x        ∂L/∂b = Σ over the rows of dy
 
-    Shapes: x (..., in), weight (out, in), bias (out,) → (..., out).
+    Shapes: x (..., in), weight (out, in), bias (out,) → (..., out). Raises ValueError for an x of another last axis or
+    of other than floating-point numbers.
     """
-    x = as_tensor(x)
-    W = weight.data
+    x, W = floating("linear", x), weight.data
+    if x.shape[-1:] != W.shape[1:]:
+        raise ValueError(f"linear expected x of shape (..., {W.shape[1]}), got {x.shape}")
     rows = x.data.reshape(-1, W.shape[1])
     y = rows @ W.T
     if bias is not None:
@@ -56,7 +59,7 @@ class Linear(Module):
         self.bias = Parameter(uniform((out_features,), -bound, bound)) if bias else None
 
     def forward(self, x: Any) -> Tensor:
-        if np.ndim(x) == 0 or x.shape[-1] != self.in_features:
+        if np.shape(x)[-1:] != (self.in_features,):
             raise ValueError(f"{self!r} expected shape (..., {self.in_features}), got {np.shape(x)}")
         return linear(x, self.weight, self.bias)
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from scratch.losses.shared import cast, check_reduction, constant, floating, reduce
+from scratch.activations.elementwise import floating
+from scratch.losses.shared import cast, check_reduction, constant, reduce
 from scratch.tensor import Array, Tensor, as_tensor, record
 
 

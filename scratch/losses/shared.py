@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from scratch.activations.elementwise import floating
 from scratch.tensor import Array, Tensor, as_tensor
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -60,13 +61,6 @@ def cast(t: Tensor, x: Tensor) -> Tensor:
     if t.dtype == x.dtype:
         return t
     return t.astype(x.dtype) if t.requires_grad else Tensor(t.data.astype(x.dtype))
-
-
-def floating(name: str, input: Any) -> Tensor:
-    x = as_tensor(input)
-    if x.dtype.kind != "f":
-        raise ValueError(f"{name} expected a floating-point input, got dtype {x.dtype}")
-    return x
 
 
 def check_reduction(name: str, reduction: str, allowed: tuple[str, ...] = REDUCTIONS) -> None:

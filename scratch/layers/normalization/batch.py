@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from scratch.activations.elementwise import floating
 from scratch.layers.normalization.layer import affine
 from scratch.module import Module
 from scratch.parallel import all_reduce, in_main_thread
-from scratch.tensor import Buffer, Parameter, Tensor, as_tensor, record
+from scratch.tensor import Buffer, Parameter, Tensor, record
 
 
 def batch_norm(
@@ -32,10 +33,10 @@ def batch_norm(
     Shapes: x (N, C, *), all others (C,) → as x.
     Raises ValueError where a batch of one value a channel leaves no variance, or running statistics are missing.
     """
-    x = as_tensor(x)
+    x = floating("batch_norm", x)
     if x.ndim < 2:
         raise ValueError(f"batch_norm expected shape (N, C, *), got {x.shape}")
-    weight, bias = affine(weight, bias, (x.shape[1],), x)
+    weight, bias = affine("batch_norm", weight, bias, (x.shape[1],), x)
     eps = float(eps)
     if not training:
         if running_mean is None or running_var is None:
@@ -152,7 +153,7 @@ class BatchNorm(Module):
         self.num_batches_tracked = Buffer(np.array(0, np.int64)) if track_running_stats else None
 
     def forward(self, x: Any) -> Tensor:
-        if np.ndim(x) not in self.layouts or x.shape[1] != self.num_features:
+        if np.ndim(x) not in self.layouts or np.shape(x)[1] != self.num_features:
             expected = " or ".join(self.layouts.values())
             raise ValueError(f"{self!r} expected shape {expected} with C = {self.num_features}, got {np.shape(x)}")
         return batch_norm(

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from scratch.activations.elementwise import floating
 from scratch.layers.normalization.layer import affine
 from scratch.module import Module
-from scratch.tensor import Parameter, Tensor, as_tensor, record
+from scratch.tensor import Parameter, Tensor, record
 
 
 def group_norm(
@@ -24,10 +25,10 @@ def group_norm(
     w and b are the same for a whole channel, so every sum is taken per channel first: Σ g = Σ over channels of w Σ dy.
     Shapes: x (N, C, *), weight and bias (C,) → as x. Raises ValueError for channels that the groups do not divide.
     """
-    x = as_tensor(x)
+    x = floating("group_norm", x)
     _check("group_norm", x, num_groups)
     N, C, G, eps = x.shape[0], x.shape[1], num_groups, float(eps)
-    weight, bias = affine(weight, bias, (C,), x)
+    weight, bias = affine("group_norm", weight, bias, (C,), x)
     w = weight.data.reshape(G, C // G)
     grouped = x.data.reshape(N, G, C // G, math.prod(x.shape[2:]))
     m = grouped.shape[2] * grouped.shape[3]
@@ -74,7 +75,7 @@ class GroupNorm(Module):
         self.bias = Parameter(np.zeros(num_channels, np.float32)) if affine and bias else None
 
     def forward(self, x: Any) -> Tensor:
-        if np.ndim(x) < 2 or x.shape[1] != self.num_channels:
+        if np.ndim(x) < 2 or np.shape(x)[1] != self.num_channels:
             raise ValueError(f"{self!r} expected shape (N, {self.num_channels}, *), got {np.shape(x)}")
         return group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 

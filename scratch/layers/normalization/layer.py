@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from scratch.activations.elementwise import floating
 from scratch.module import Module
 from scratch.tensor import Parameter, Tensor, as_tensor, record
 
@@ -26,8 +27,8 @@ def layer_norm(
     The two means are what a change of all x by a constant, or by a factor, would have contributed: x̂ ignores both.
     Shapes: x (..., *normalized_shape), weight and bias normalized_shape → as x. Raises ValueError for another x.
     """
-    x, n = as_tensor(x), _row_length("layer_norm", x, normalized_shape)
-    weight, bias = affine(weight, bias, _tuple(normalized_shape), x)
+    x, n = floating("layer_norm", x), _row_length("layer_norm", x, normalized_shape)
+    weight, bias = affine("layer_norm", weight, bias, _tuple(normalized_shape), x)
     w, eps = weight.data.reshape(n), float(eps)
     rows = x.data.reshape(-1, n)
     mean = np.einsum("rn->r", rows) / n  # a third of the time of rows.mean(axis=1)
@@ -64,9 +65,9 @@ def rms_norm(x: Any, normalized_shape: Shape, weight: Tensor | None = None, eps:
     Shapes: x (..., *normalized_shape), weight normalized_shape → as x. eps None is the dtype's machine epsilon.
     Raises ValueError for another x.
     """
-    x, n = as_tensor(x), _row_length("rms_norm", x, normalized_shape)
+    x, n = floating("rms_norm", x), _row_length("rms_norm", x, normalized_shape)
     eps = float(np.finfo(x.dtype).eps if eps is None else eps)
-    weight, _ = affine(weight, None, _tuple(normalized_shape), x)
+    weight, _ = affine("rms_norm", weight, None, _tuple(normalized_shape), x)
     w = weight.data.reshape(n)
     rows = x.data.reshape(-1, n)
     rho = np.sqrt(np.vecdot(rows, rows) / n + eps)
@@ -131,12 +132,14 @@ class RMSNorm(Module):
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
 
 
-def affine(weight: Any, bias: Any, shape: tuple[int, ...], x: Tensor) -> tuple[Tensor, Tensor]:
-    """The scale and the shift, constants 1 and 0 where there is none."""
-    return (
-        Tensor(np.ones(shape, x.dtype)) if weight is None else as_tensor(weight),
-        Tensor(np.zeros(shape, x.dtype)) if bias is None else as_tensor(bias),
-    )
+def affine(who: str, weight: Any, bias: Any, shape: tuple[int, ...], x: Tensor) -> tuple[Tensor, Tensor]:
+    """The scale and the shift, constants 1 and 0 where there is none. Raises ValueError for one of another shape."""
+    w = Tensor(np.ones(shape, x.dtype)) if weight is None else as_tensor(weight)
+    b = Tensor(np.zeros(shape, x.dtype)) if bias is None else as_tensor(bias)
+    for name, came in (("weight", w), ("bias", b)):
+        if came.shape != shape:
+            raise ValueError(f"{who} expected {name} of shape {shape}, got {came.shape}")
+    return w, b
 
 
 def _tuple(shape: Shape) -> tuple[int, ...]:
