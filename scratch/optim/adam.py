@@ -25,7 +25,7 @@ class Adam(Optimizer):
 
         s ← β₁ s + d        q ← β₂ q + d²        θ ← θ − η (1 − β₁) c / (1 − β₁ᵗ) · s / (√q + ε c)
 
-    with c = √((1 − β₂ᵗ) / (1 − β₂)), which is the same step.
+    with c = √((1 − β₂ᵗ) / (1 − β₂)), which is the same step as long as the betas stay what they were at the start.
     Source: Kingma and Ba 2015, algorithm 1; the end of its section 2 moves the hats likewise. `amsgrad` puts the
     largest v so far in v's place (Reddi, Kale and Kumar 2018, algorithm 2, with PyTorch's hats).
     Raises ValueError for options out of range.

@@ -59,7 +59,7 @@ class Optimizer:
     # -- what an optimiser defines --------------------------------------------------------------------------------
 
     def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
-        """The arrays, zero at first, that the rule keeps for a parameter of this group; PyTorch's names."""
+        """The arrays, zero at first, that the rule keeps for a parameter of this group."""
         return ()
 
     def _update(self, p: Array, g: Array, state: dict[str, Array], group: dict[str, Any], t: int) -> None:
