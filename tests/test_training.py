@@ -15,9 +15,21 @@ import numpy as np
 import pytest
 
 from scratch import Module, Tensor
-from scratch.layers import Linear
+from scratch.layers import Dropout, Linear
 from scratch.models.mlp import train as mlp
-from scratch.training import Run, RunStopped, accuracy, checkpoint, confusion_matrix, predict, report, standard_error
+from scratch.module import Sequential
+from scratch.random import generator
+from scratch.training import (
+    Run,
+    RunStopped,
+    accuracy,
+    checkpoint,
+    confusion_matrix,
+    evaluate,
+    predict,
+    report,
+    standard_error,
+)
 from scratch.training.folder import CHECKPOINT, LOG, REPORT, new_folder, read_log
 from scratch.training.progress import Progress, duration, say
 from scratch.training.run import first_not_finite
@@ -242,6 +254,59 @@ def test_a_log_shorter_than_the_checkpoint_knows(tmp_path):
         resume(tmp_path / "run")
 
 
+def test_the_best_weights_are_those_of_the_lowest_validation_loss_also_after_a_resume(tmp_path):
+    """Losses 3, 1, 2 and, after a resume, 1.5: the weights of the second stay the best, and a copy of their own."""
+
+    def look(run: Run, model: Linear, step: int, loss: float) -> None:
+        model.weight.data[...] = step
+        run.evaluated(step, model, loss)
+        run.done = step + 1
+
+    def began(run: Run, model: Linear) -> Run:
+        run.track(model=model)
+        run._progress = Progress(9)
+        return run
+
+    model = Linear(2, 3)
+    run = began(Run.create("mlp", mlp.Settings(), folder=tmp_path / "run"), model)
+    for step, loss in enumerate([3.0, 1.0, 2.0]):
+        look(run, model, step, loss)
+    run.save()
+    drawn = [generator().random() for _ in range(3)]
+    run.close()
+    generator().random()
+    other = Linear(2, 3)
+    run = began(Run.resume(tmp_path / "run"), other)
+    assert run.done == 3 and (other.weight.data == 2).all()
+    assert [generator().random() for _ in range(3)] == drawn  # the default generator goes on where it was
+    look(run, other, 3, 1.5)
+    assert run.best_value == 1.0 and (run.best["weight"] == 1).all()
+    look(run, other, 4, 0.5)
+    assert run.best_value == 0.5 and (run.best["weight"] == 4).all()
+    run.close()
+
+
+def test_the_report_is_on_the_test_set_and_with_the_best_weights(tmp_path, monkeypatch):
+    """A learning rate that spoils the weights at the end: the best are of step 20, the last of step 40."""
+    seen = []
+    monkeypatch.setattr(Run, "finish", lambda self, results, *more, **other: seen.append(results))
+    monkeypatch.setattr(mlp, "cosine", lambda *arguments, **more: lambda step: 2e-3 if step < 20 else 0.5)
+    run = start(tmp_path / "run", steps=40, save_every=40)
+    facts, arrays = state(tmp_path / "run")
+    model, data = mlp.MLP(784, (12,)), mlp.load_data("digits")
+
+    def judged(prefix: str, part) -> dict[str, float]:
+        model.load_state_dict({k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)})
+        return evaluate(model, *part.arrays)
+
+    validation = [row["validation_loss"] for row in read_log(run.folder) if "validation_loss" in row]
+    assert validation[0] < validation[1] and facts["best"] == validation[0]
+    assert [judged("best.", data.validation)["loss"], judged("model.", data.validation)["loss"]] == validation
+    test = judged("best.", data.test)
+    assert seen == [{"test loss": test["loss"], "test accuracy": test["accuracy"],
+                     "standard error": standard_error(test["accuracy"], 1000)}]  # fmt: skip
+
+
 # -- a loss that is not finite ----------------------------------------------------------------------------------
 
 
@@ -406,9 +471,10 @@ def test_metrics():
 def test_predict_covers_the_last_rows_and_restores_the_mode():
     layer = Linear(3, 2)
     x = np.random.default_rng(0).standard_normal((7, 3)).astype(np.float32)
-    whole = predict(layer, x, batch_size=3)
+    model = Sequential(layer, Dropout(0.5))
+    whole = predict(model, x, batch_size=3)
     np.testing.assert_allclose(whole, layer(Tensor(x)).data, rtol=1e-5)
-    assert layer.training
+    assert model.training and model[1].training
     with pytest.raises(ValueError, match="at least one input"):
         predict(layer, x[:0])
 
