@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import import_module, util
 from pathlib import Path
 
 import numpy as np
 
 from scratch.parallel import cores
+from scratch.training.command import guarded
 from scratch.training.progress import say
 from scratch.training.settings import nearest
 
@@ -28,13 +31,12 @@ THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"
 DISTURBING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
-def main() -> int:
-    a = arguments()
+def main(words: Sequence[str] | None = None) -> int:
+    a = arguments(words)
     known = sorted(path.stem for path in (ROOT / "benchmarks" / "steps").glob("*.py") if path.stem != "__init__")
     for name in a.names:
         if name not in known:
-            print(f"error: there is no benchmark {name!r}.{nearest(name, known)}", file=sys.stderr)
-            return 2
+            raise ValueError(f"there is no benchmark {name!r}.{nearest(name, known)}")
     say(f"{cores()} cores, {a.threads} threads, {platform.system()} {platform.machine()}, Python "
         f"{platform.python_version()}, NumPy {np.__version__}; {a.rounds} rounds of {a.seconds:g} s")  # fmt: skip
     results = {name: measure(name, a) for name in a.names or known}
@@ -43,16 +45,18 @@ def main() -> int:
     return 0
 
 
-def arguments() -> argparse.Namespace:
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     p = argparse.ArgumentParser(prog="scratch bench", description=(__doc__ or "").split("\n\n")[0])
     p.add_argument("names", nargs="*", metavar="NAME", help="steps to time, such as mlp (default: all)")
     p.add_argument("--rounds", type=int, default=5, help="turns that each contender gets (default: 5)")
     p.add_argument("--seconds", type=float, default=3.0, help="length of a turn (default: 3)")
     p.add_argument("--threads", type=int, default=min(2, cores()), help="threads for each contender (default: 2)")
     p.add_argument("--json", type=Path, help="also write every round's figures into this file")
-    a = p.parse_args()
-    if a.rounds < 1 or a.threads < 1 or not a.seconds > 0:
+    a = p.parse_args(words)
+    if a.rounds < 1 or a.threads < 1 or not 0 < a.seconds < math.inf:
         p.error("--rounds and --threads are at least 1, --seconds above 0")
+    if a.json and not a.json.parent.is_dir():
+        p.error(f"--json needs a folder that exists, got {a.json}")
     return a
 
 
@@ -88,9 +92,12 @@ def run(name: str, contender: str, a: argparse.Namespace) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.worker", name, contender, str(a.seconds)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"error: {contender} failed:\n{done.stderr.strip()}")
+        again = " ".join(["python -m benchmarks.worker", name, f"'{contender}'", str(a.seconds)])
+        print(f"error: {contender} failed: {(done.stderr.splitlines() or ['without a word'])[-1]}\n"
+              f"to see where, run in the clone: {again}", file=sys.stderr)  # fmt: skip
+        raise SystemExit(1)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

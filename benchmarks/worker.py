@@ -22,7 +22,7 @@ def main(subject: str, contender: str, seconds: float) -> None:
     end = time.perf_counter() + seconds / 4
     while time.perf_counter() < end:
         step()
-    times = []
+    times: list[float] = []
     gc.disable()  # a collection would fall into one step or another by chance
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times) < 5:

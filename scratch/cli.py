@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
 import scratch
 from scratch.training import command
 from scratch.training.folder import LOG, REPORT, read_log, read_settings
 from scratch.training.progress import duration, say
+from scratch.training.run import resuming
 from scratch.training.settings import nearest
 
 CLONE = Path(__file__).resolve().parent.parent  # where benchmarks/ lies, if this is a clone
@@ -20,6 +21,11 @@ CLONE = Path(__file__).resolve().parent.parent  # where benchmarks/ lies, if thi
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    return command.guarded(lambda: run(words))
+
+
+def run(words: list[str]) -> int:
+    """The command in `words`, with what its errors mean left to `main`."""
     if not words or words[0] in ("-h", "--help", "help"):
         say(overview())
         return 0
@@ -27,9 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"scratch {scratch.__version__}")
         return 0
     if words[0] not in COMMANDS:
-        print(f"error: there is no command {words[0]!r}.{nearest(words[0], COMMANDS)}", file=sys.stderr)
-        return command.MISUSED
-    return command.guarded(lambda: COMMANDS[words[0]](words[1:]))
+        raise ValueError(f"there is no command {words[0]!r}.{nearest(words[0], COMMANDS)}")
+    return COMMANDS[words[0]](words[1:])
 
 
 def overview() -> str:
@@ -89,13 +94,13 @@ def report(words: list[str]) -> int:
     folder = p.parse_args(words).run
     document = read_settings(folder)
     if (folder / REPORT).is_file():
-        say((folder / REPORT).read_text(encoding="utf-8").rstrip())
+        say((folder / REPORT).read_text(encoding="utf-8", errors="replace").rstrip())
         return 0
     losses = [row for row in read_log(folder) if "loss" in row] if (folder / LOG).is_file() else []
     last = losses[-1] if losses else {}
     reached = f"reached step {last['step'] + 1:,} with loss {last['loss']:.4f}" if last else "logged nothing"
     say(f"{folder}: {document['model']}, preset {document['preset']}, started {document['started']}, is not finished; "
-        f"it {reached}.\ngo on with: scratch resume {folder}")  # fmt: skip
+        f"it {reached}.\ngo on with: {resuming(folder)}")  # fmt: skip
     return 0
 
 
@@ -115,7 +120,8 @@ def bench(words: list[str]) -> int:
     """Time a training step here and in PyTorch, side by side (needs a clone): scratch bench [NAME]"""
     if not (CLONE / "benchmarks" / "__main__.py").is_file():
         raise ValueError("scratch bench needs a clone of the repository: benchmarks/ is not part of the package")
-    return subprocess.call([sys.executable, "-m", "benchmarks", *words], cwd=CLONE)
+    sys.path.insert(0, str(CLONE))
+    return import_module("benchmarks.__main__").main(words)
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
