@@ -11,7 +11,8 @@ import pytest
 
 import scratch
 from scratch.cli import COMMANDS, main
-from scratch.training import command
+from scratch.models.mlp.train import Settings
+from scratch.training import Run, RunStopped, checkpoint, command
 
 ROOT = Path(__file__).resolve().parent.parent
 FAST = ["--steps", "20", "--hidden", "8", "--evaluate-every", "10", "--warmup", "2"]
@@ -41,12 +42,12 @@ def test_help_and_version(capsys):
 
 def test_each_command_has_help(capsys):
     for name in COMMANDS:
-        if name != "bench":
-            assert run(name, "--help") == 0
-            assert f"usage: scratch {name}" in capsys.readouterr().out
+        assert run(name, "--help") == 0
+        assert f"usage: scratch {name}" in capsys.readouterr().out
     assert run("train", "mlp", "--help") == 0
     text = capsys.readouterr().out
     assert "--hidden" in text and "Learning rate at its highest" in text and "--preset NAME" in text
+    assert "--folder FOLDER" in text and "None" not in text
 
 
 def test_from_training_to_report_and_sample(capsys, tmp_path):
@@ -109,16 +110,24 @@ def test_lists(capsys):
         (["train", "mlp", "--data", "moons"], "moons"),
         (["train", "mlp", "--steps", "0"], "steps must be at least 1, got 0"),
         (["train", "mlp", "--batch-size", "0"], "batch_size"),
-        (["train", "mlp", "--lr", "-1", *FAST], "lr must be a number of at least 0, got -1"),
+        (["train", "mlp", "--lr", "-1", *FAST], "lr must be at least 0, got -1"),
+        (["train", "mlp", "--lr", "nan"], "lr must be at least 0, got nan"),
+        (["train", "mlp", "--lr", "inf"], "lr must be a number of at least 0, got inf"),
+        (["train", "mlp", "--hidden", "8", "0"], "hidden must be at least 1 unit a layer, got 8 0"),
+        (["train", "mlp", "--clip", "-1"], "clip must be at least 0, got -1"),
+        (["train", "mlp", "--shift", "-1"], "shift must be at least 0, got -1"),
         (["train", "mlp", "--dropout", "1.5"], "1.5"),
-        (["train", "mlp", "--seed", "-1"], "a seed is a whole number"),
+        (["train", "mlp", "--seed", "-1"], "seed must be at least 0, got -1"),
         (["sample", "mpl"], "there is no model 'mpl'. Did you mean mlp?"),
         (["sample", "mlp", "--count", "0"], "--count expected 1 to 1000, got 0"),
+        (["sample", "mlp", "--seed", "-1"], "--seed expected a number of at least 0, got -1"),
         (["sample", "mlp", "--run", "nowhere"], "nowhere is no run folder"),
         (["sample", "mlp", "--weights", "nowhere.safetensors"], "nowhere.safetensors"),
         (["resume", "nowhere"], "nowhere is no run folder: it has no settings.json"),
         (["report", "nowhere"], "nowhere is no run folder"),
         (["bench", "mpl"], "there is no benchmark 'mpl'. Did you mean mlp?"),
+        (["bench", "mlp", "--seconds", "inf"], "--seconds above 0"),
+        (["bench", "mlp", "--json", "nowhere/x.json"], "--json needs a folder that exists, got nowhere"),
     ],
 )
 def test_mistakes_get_one_clear_message_and_exit_code_two(words, message, capfd):
@@ -160,3 +169,105 @@ def test_damaged_weights_are_refused(tmp_path, capfd):
     (tmp_path / "cut.safetensors").write_bytes(b"123")
     assert run("sample", "mlp", "--weights", "cut.safetensors") == 2
     assert "cut.safetensors" in capfd.readouterr().err
+
+
+# -- what a run meets -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes close otherwise there")
+@pytest.mark.parametrize("words", [["train", "mlp", *FAST], ["list"], ["resume", "--help"]])
+def test_a_reader_that_goes_away_is_no_error(words):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-m", "scratch", *words], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, env=environment)  # fmt: skip
+    process.stdout.close()
+    process.stdout = None
+    assert process.communicate()[1] == b"" and process.returncode in (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (OSError(28, "No space left on device"), 1, "error: the run failed after 7 steps: [Errno 28] No space left on "
+         'device; go on with: scratch resume "a b"'),
+        (MemoryError("Unable to allocate 9 PiB"), 1, "error: not enough memory: Unable to allocate 9 PiB"),
+        (KeyboardInterrupt(), 130, 'interrupted; go on with: scratch resume "a b"'),
+        (RunStopped("the loss is nan, in resume-1"), 1, ""),
+        (RunStopped("stopped", interrupted=True), 130, ""),
+    ],
+)  # fmt: skip
+def test_a_run_that_fails_says_so_and_lets_go_of_its_folder(error, code, message, capsys, monkeypatch):
+    def failing(settings, run):
+        run.done = 7
+        raise error
+
+    monkeypatch.setattr("scratch.models.mlp.train.train", failing)
+    assert run("train", "mlp", "--folder", "a b") == code
+    assert capsys.readouterr().err.strip() == message
+    Run.resume(Path("a b")).close()
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_it_whole(capsys, monkeypatch):
+    """The third and every later file is refused at its last moment."""
+    replace, names = os.replace, []
+
+    def full(source, target):
+        names.append(Path(target).name)
+        if names.count("checkpoint.safetensors") > 2:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        assert run("train", "mlp", *FAST, "--save-every", "4", "--folder", "here") == 1
+    assert "the run failed after 12 steps: [Errno 28]" in capsys.readouterr().err
+    facts, _ = checkpoint.load(Path("here/checkpoint.safetensors"))
+    assert facts["step"] == 8 and not list(Path("here").glob("*.tmp*"))
+    monkeypatch.setattr("scratch.models.mlp.pictures.draw_all", lambda *arguments: [])
+    assert run("resume", "here") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("3", "expected the settings of a run as a JSON object, found 3"),
+        ("{", "expected the settings of a run as JSON, found other text"),
+        ({"preset": []}, "expected the settings of a run, found preset as []"),
+        ({"started": None, "versions": 1}, "found versions as 1, started as None"),
+        ({"blas_threads": -3}, "found blas_threads as -3"),
+        ({"model": "mpl"}, "there is no model 'mpl'"),
+        ({"settings": {"steps": 0}}, "here does not hold settings of the model mlp: steps must be at least 1, got 0"),
+    ],
+)
+def test_damaged_settings_are_named_and_left_alone(text, message, capsys, monkeypatch):
+    Run.create("mlp", Settings(), folder=Path("here")).close()
+    file = Path("here/settings.json")
+    file.write_text(text if isinstance(text, str) else json.dumps(json.loads(file.read_text()) | text))
+    before = file.read_bytes()
+    assert run("resume", "here") == 2
+    assert message in capsys.readouterr().err
+    assert run("report", "here") in (0, 2) and file.read_bytes() == before
+
+
+@pytest.mark.parametrize("line", [b"\xff\xfe", b"[1]", b'{"loss": 1}', b'{"step": "x", "loss": 1}', b'{"step": 1, "lo'])
+def test_a_log_is_read_up_to_a_damaged_line(line, capsys):
+    Run.create("mlp", Settings(), folder=Path("here")).close()
+    Path("here/log.jsonl").write_bytes(b'{"step": 3, "loss": 1.5}\n' + line + b'\n{"step": 9, "loss": 1}\n')
+    assert run("report", "here") == 0
+    assert "reached step 4 with loss 1.5000" in capsys.readouterr().out
+
+
+def test_bench_without_pytorch_and_with_one_that_is_broken(capfd, monkeypatch):
+    (Path("torch")).mkdir()
+    Path("torch/__init__.py").write_text("raise ImportError('libtorch is broken')")
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: "here")
+    quick = ["bench", "mlp", "--rounds", "1", "--seconds", "0.01"]
+    assert run(*quick) == 1
+    told = capfd.readouterr().err
+    assert "error: PyTorch, fused Adam failed: ImportError: libtorch is broken\n" in told and "Traceback" not in told
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert run(*quick, "--json", "figures.json") == 0
+    text = capfd.readouterr().out
+    assert "PyTorch is not installed" in text and "| scratch, two shards |" in text
+    assert set(json.loads(Path("figures.json").read_text())["mlp"]) == {"scratch", "scratch, two shards"}

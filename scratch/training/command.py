@@ -6,6 +6,7 @@ A model's `train.py` offers `Settings` (a dataclass), `PRESETS` (name → values
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module, resources
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 
 from scratch.training.folder import read_settings
 from scratch.training.progress import say
-from scratch.training.run import Run, RunStopped
+from scratch.training.run import Run, RunStopped, resuming
 from scratch.training.settings import from_json, nearest, with_preset
 
 FAILED, MISUSED, STOPPED = 1, 2, 130
@@ -48,12 +49,14 @@ def train(name: str, arguments: Sequence[str]) -> int:
     preset, rest = _take_preset(list(arguments))
     defaults = with_preset(module.Settings, module.PRESETS, preset)
 
-    def start(settings: Any, folder: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None) -> int:
+    def start(settings: Any, folder: Path | None = None) -> int:
         run = Run.create(name, settings, preset, folder, expected=load_expected(name))
         return execute(module, settings, run)
 
     start.__annotations__["settings"] = Annotated[module.Settings, tyro.conf.arg(name="")]
-    start.__annotations__["folder"] = Annotated[Path | None, tyro.conf.arg(help="Run folder (default: runs/NAME-n).")]
+    place = tyro.conf.arg(metavar="FOLDER", help="Where the run is kept.",
+                          help_behavior_hint=f"(default: runs/{name}-1, then -2 ...)")  # fmt: skip
+    start.__annotations__["folder"] = Annotated[Path | None, place]
     start.__defaults__ = (defaults, None)
     presets = ", ".join(f"{key} (the defaults shown below)" if key == preset else key for key in module.PRESETS)
     description = f"{(module.__doc__ or '').strip()}\n\n--preset NAME chooses other defaults: {presets}."
@@ -73,25 +76,45 @@ def resume(folder: Path) -> int:
 
 
 def execute(module: ModuleType, settings: Any, run: Run) -> int:
-    """Train to the end, or say how to go on."""
+    """Train to the end, or say how to go on; returns the exit code."""
     try:
-        module.train(settings, run)
+        try:
+            module.train(settings, run)
+        finally:
+            run.close()
     except RunStopped as stop:
         say(str(stop))
-        return STOPPED if "resume" in str(stop) else FAILED
-    finally:
-        run.close()
+        return STOPPED if stop.interrupted else FAILED
+    except KeyboardInterrupt:
+        print(f"interrupted; go on with: {resuming(run.folder)}", file=sys.stderr)
+        return STOPPED
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        told = f"the run failed after {run.done:,} steps: {error}; go on with: {resuming(run.folder)}"
+        print(f"error: {told}", file=sys.stderr)
+        return FAILED
     return 0
 
 
 def guarded(command: Callable[[], int]) -> int:
     """Turn a user's mistake into one line on standard error and an exit code, never a traceback."""
     try:
-        return command()
+        try:
+            return command()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where a closed pipe is noticed, and not when Python ends
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return STOPPED
-    except (ValueError, OSError) as error:
+    except BrokenPipeError:  # `| head`: nobody reads on, so what is left goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except MemoryError as error:
+        print(f"error: not enough memory: {error}", file=sys.stderr)
+        return FAILED
+    except (ValueError, OverflowError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return MISUSED
 

@@ -15,6 +15,8 @@ import numpy as np
 from scratch.parallel import cores
 from scratch.weights import atomic_write
 
+PARTS = {"model": str, "preset": str, "settings": dict, "blas_threads": int, "versions": dict, "machine": str,
+         "started": str}  # fmt: skip
 SETTINGS, LOG, CHECKPOINT, REPORT = "settings.json", "log.jsonl", "checkpoint.safetensors", "report.md"
 
 
@@ -53,23 +55,30 @@ def read_settings(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{folder} is no run folder: it has no {SETTINGS}")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        document["model"], document["settings"].keys(), document["preset"], document["blas_threads"]
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path}: expected the settings of a run as JSON, found something else ({error!r})") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: expected the settings of a run as JSON, found other text ({error})") from error
+    if not isinstance(document, dict):
+        raise ValueError(f"{path}: expected the settings of a run as a JSON object, found {document!r}")
+    wrong = [part for part, kind in PARTS.items() if not isinstance(document.get(part), kind)]
+    if wrong or document["blas_threads"] < 1:
+        what = ", ".join(f"{part} as {document.get(part)!r}" for part in wrong or ["blas_threads"])
+        raise ValueError(f"{path}: expected the settings of a run, found {what}")
     return document
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The lines of log.jsonl; a line cut off by a crash is left out. Raises FileNotFoundError without a log."""
+    """The lines of log.jsonl up to one that a crash cut off. Raises FileNotFoundError without a log."""
     path = folder / LOG
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no {LOG}")
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines():
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+            row["step"] + row.get("loss", 0.0)
+        except (ValueError, KeyError, TypeError):
             break
+        rows.append(row)
     return rows
 
 

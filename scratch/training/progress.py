@@ -20,6 +20,11 @@ def say(text: str = "") -> None:
     print(text, flush=True)
 
 
+def typed(path: object) -> str:
+    """A path as it is typed on a command line: quoted if it has spaces."""
+    return f'"{path}"' if " " in str(path) else str(path)
+
+
 def duration(seconds: float) -> str:
     """12 s, 3 min 20 s, 2 h 05 min"""
     whole = round(seconds)
@@ -44,9 +49,13 @@ class Progress:
     def _make_bar(self) -> None:
         try:
             from rich.progress import BarColumn, Progress, TextColumn
+            from rich.table import Column
         except ImportError:
             return
-        columns = (TextColumn("{task.completed:,}/{task.total:,}"), BarColumn(), TextColumn("{task.description}"))
+        # On a narrow terminal the description gives way, not the count.
+        width = Column(min_width=2 * len(f"{self.total:,}") + 1)
+        count = TextColumn("{task.completed:,}/{task.total:,}", table_column=width)
+        columns = (count, BarColumn(), TextColumn("{task.description}"))
         self.bar = Progress(*columns, auto_refresh=False, transient=True)
         self.bar.start()
         self.task = self.bar.add_task("", total=self.total, completed=self.start)

@@ -27,12 +27,16 @@ from scratch.parallel import blas_threads
 from scratch.tensor import Tensor, no_grad
 from scratch.training import checkpoint, report
 from scratch.training.folder import CHECKPOINT, LOG, Lock, Log, new_folder, read_log, read_settings, write_settings
-from scratch.training.progress import Progress, duration, say
+from scratch.training.progress import Progress, duration, say, typed
 from scratch.training.settings import to_json
 
 
 class RunStopped(Exception):
     """The run ended early, by Ctrl-C or because the loss is not finite; the message says how to go on."""
+
+    def __init__(self, message: str, interrupted: bool = False):
+        super().__init__(message)
+        self.interrupted = interrupted
 
 
 class Run:
@@ -71,7 +75,7 @@ class Run:
         if folder is None:
             folder = new_folder(name, parent)
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ValueError(f"{folder} exists and is not empty; `scratch resume {folder}` continues a run")
+            raise ValueError(f"{folder} exists and is not empty; `{resuming(folder)}` continues a run")
         folder.mkdir(parents=True, exist_ok=True)
         return cls(folder, write_settings(folder, name, preset, to_json(settings)), expected)
 
@@ -124,7 +128,9 @@ class Run:
         """The numbers of the steps still to do. Saves every so many, and after Ctrl-C, which raises RunStopped."""
         self._progress = Progress(total, self.done)
         began = time.monotonic() - self.seconds
-        with blas_threads(self.document["blas_threads"]), self._ctrl_c():
+        # No warnings of NumPy about numbers out of range: require_finite tells more, once, when it matters.
+        quiet = np.errstate(over="ignore", divide="ignore", invalid="ignore")
+        with blas_threads(self.document["blas_threads"]), quiet, self._ctrl_c():
             try:
                 for step in range(self.done, total):
                     yield step
@@ -132,7 +138,8 @@ class Run:
                     if self._interrupted or self.done % save_every == 0 or self.done == total:
                         self.save()
                     if self._interrupted and self.done < total:
-                        raise RunStopped(f"stopped after {self.done:,} steps; go on with: scratch resume {self.folder}")
+                        message = f"stopped after {self.done:,} steps; go on with: {resuming(self.folder)}"
+                        raise RunStopped(message, interrupted=True)
             finally:
                 self._progress.close()
 
@@ -220,9 +227,16 @@ class Run:
 
     def close(self) -> None:
         """Let go of the folder."""
-        if self._log is not None:
-            self._log.close()
-        self._lock.release()
+        try:
+            if self._log is not None:
+                self._log.close()
+        finally:
+            self._lock.release()
+
+
+def resuming(folder: Path) -> str:
+    """The command that goes on with the run in `folder`."""
+    return f"scratch resume {typed(folder)}"
 
 
 def first_not_finite(model: Module, again: Callable[[], Any]) -> str:

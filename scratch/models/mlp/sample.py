@@ -17,6 +17,7 @@ from scratch.models.mlp.train import Settings, load_data
 from scratch.training import checkpoint
 from scratch.training.folder import CHECKPOINT, read_settings
 from scratch.training.progress import say
+from scratch.training.run import resuming
 from scratch.training.settings import from_json
 from scratch.weights import load_file, load_metadata
 
@@ -32,7 +33,7 @@ def load_run(folder: Path) -> tuple[MLP, Settings]:
     _, arrays = checkpoint.load(folder / CHECKPOINT)
     weights = {name.removeprefix("best."): array for name, array in arrays.items() if name.startswith("best.")}
     if not weights:
-        raise ValueError(f"{folder} was stopped before its first evaluation; go on with: scratch resume {folder}")
+        raise ValueError(f"{folder} was stopped before its first evaluation; go on with: {resuming(folder)}")
     return build(settings, weights), settings
 
 
@@ -69,6 +70,8 @@ def main(arguments: Sequence[str]) -> None:
     test = load_data(settings.data).test
     if not 1 <= a.count <= len(test):
         raise ValueError(f"--count expected 1 to {len(test)}, got {a.count}")
+    if a.seed < 0:
+        raise ValueError(f"--seed expected a number of at least 0, got {a.seed}")
     rows = np.random.default_rng(a.seed).choice(len(test), a.count, replace=False)
     show(model, test.inputs[rows], test.targets[rows], test.class_names or (), a.picture)
 

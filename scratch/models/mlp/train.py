@@ -19,6 +19,7 @@ from scratch.random import generator, manual_seed, stream
 from scratch.schedules import cosine
 from scratch.tensor import Tensor
 from scratch.training import Run, command, evaluate, standard_error
+from scratch.training.progress import typed
 
 
 @dataclass
@@ -55,9 +56,15 @@ class Settings:
     """Parts that each batch is cut into, one thread each; one is fastest for a network this small."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "evaluate_every", "save_every", "shards"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, low in LOWEST.items():
+            if not getattr(self, name) >= low:
+                raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
+        if any(units < 1 for units in self.hidden):
+            raise ValueError(f"hidden must be at least 1 unit a layer, got {' '.join(map(str, self.hidden))}")
+
+
+LOWEST = {"steps": 1, "batch_size": 1, "evaluate_every": 1, "save_every": 1, "shards": 1,
+          "shift": 0, "lr": 0, "warmup": 0, "weight_decay": 0, "clip": 0, "seed": 0}  # fmt: skip
 
 
 PRESETS = {
@@ -115,7 +122,7 @@ def train(settings: Settings, run: Run, kind: type[MLP] = MLP) -> None:
     results = {"test loss": test["loss"], "test accuracy": test["accuracy"],
                "standard error": standard_error(test["accuracy"], len(data.test))}  # fmt: skip
     drawn = pictures.draw_all(run.folder, run.history(), model, data, film)
-    run.finish(results, drawn, then=f"scratch sample mlp --run {run.folder}")
+    run.finish(results, drawn, then=f"scratch sample mlp --run {typed(run.folder)}")
 
 
 def load_data(name: str) -> Splits:
