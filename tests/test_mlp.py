@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from scratch import Tensor, gradcheck
-from scratch.data import Batches, load_digits
+from scratch.data import Batches, load_digits, random_shift
 from scratch.losses import cross_entropy
-from scratch.models.mlp import MLP, by_hand
+from scratch.models.mlp import MLP, by_hand, pictures
 from scratch.models.mlp.sample import load_weights
-from scratch.models.mlp.train import Settings, summed_loss
-from scratch.optim import AdamW
+from scratch.models.mlp.train import Settings, summed_loss, train
+from scratch.optim import AdamW, clip_grad_norm_
 from scratch.parallel import ShardedLoss
-from scratch.training import evaluate
+from scratch.random import generator, manual_seed, stream
+from scratch.training import Run, checkpoint, evaluate
 from scratch.weights import load_metadata
 from tests import lockstep
 
@@ -82,6 +83,35 @@ def test_dropout_acts_in_training_only():
     assert not np.array_equal(model(x).data, model(x).data)
     model.eval()
     assert np.array_equal(model(x).data, model(x).data)
+
+
+def test_the_training_loop_is_the_loop_that_it_says(tmp_path, monkeypatch):
+    """Six steps of `train` against the same six written out here: shifts, dropout, clipping, schedule, decay."""
+    settings = Settings(hidden=(6,), steps=6, evaluate_every=6, warmup=2, clip=0.5, lr=0.01, batch_size=32)
+    manual_seed(settings.seed)
+    data = load_digits().train
+    model = MLP(784, (6,), 10, dropout=0.2)
+    optimizer = AdamW(model.parameters(), weight_decay=0.1)
+    batches = Batches(*data.arrays, batch_size=32, seed=0)
+    norms = []
+    for step, rate in enumerate([0.005, 0.01, 0.01, 0.01 * 0.853553390593, 0.005, 0.01 * 0.146446609407]):
+        x, y = next(batches)
+        with stream(0, step):
+            x = random_shift(x.reshape(-1, 28, 28), 2, generator()).reshape(32, 784)
+            loss = cross_entropy(model(Tensor(x)), y, reduction="sum") / 32.0
+        optimizer.zero_grad()
+        loss.backward()
+        norms.append(clip_grad_norm_(model.parameters(), 0.5))
+        optimizer.lr = rate
+        optimizer.step()
+    assert max(norms) > 0.5  # or clipping would not be seen
+
+    monkeypatch.setattr(pictures, "draw_all", lambda *arguments: [])
+    run = Run.create("mlp", settings, folder=tmp_path / "run")
+    train(settings, run)
+    _, arrays = checkpoint.load(tmp_path / "run" / "checkpoint.safetensors")
+    for name, value in model.state_dict().items():
+        np.testing.assert_allclose(arrays[f"model.{name}"], value, rtol=1e-6, atol=1e-8, err_msg=name)
 
 
 def test_the_shipped_weights_give_the_accuracy_on_their_card():

@@ -34,6 +34,7 @@ from scratch.training.folder import CHECKPOINT, LOG, REPORT, new_folder, read_lo
 from scratch.training.progress import Progress, duration, say
 from scratch.training.run import first_not_finite
 from scratch.training.settings import from_json, nearest, to_json, with_preset
+from scratch.weights import load_metadata, save_file
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {"hidden": (12,), "steps": 60, "evaluate_every": 20, "save_every": 7, "warmup": 5}
@@ -193,6 +194,22 @@ def test_new_folders_are_numbered_and_never_shared(tmp_path):
     (tmp_path / "mlp-10").mkdir()
     (tmp_path / "mlp-old").mkdir()
     assert new_folder("mlp", tmp_path).name == "mlp-11"
+
+
+def test_seconds_go_on_counting_after_a_resume(tmp_path):
+    start(tmp_path / "run", steps=7)
+    document = json.loads((tmp_path / "run" / "settings.json").read_text())
+    document["settings"]["steps"] = 14
+    (tmp_path / "run" / "settings.json").write_text(json.dumps(document))
+    facts, arrays = checkpoint.load(tmp_path / "run" / CHECKPOINT)
+    metadata = load_metadata(tmp_path / "run" / CHECKPOINT)
+    metadata["facts"] = json.dumps({**facts, "seconds": 600.0})
+    save_file(arrays, tmp_path / "run" / CHECKPOINT, metadata)
+    run = resume(tmp_path / "run")
+    assert 600 < run.seconds < 660
+    minutes = json.loads((tmp_path / "run" / report.RESULTS).read_text())["minutes"]
+    assert run.seconds / 60 <= minutes < 11
+    assert "14 steps in 10 min 0" in (tmp_path / "run" / REPORT).read_text(encoding="utf-8")
 
 
 # -- what does not fit ------------------------------------------------------------------------------------------

@@ -37,14 +37,15 @@ class Finished:
     log: Sequence[Mapping[str, Any]]
     expected: Mapping[str, Any]  # the preset's part of expected.json
     steps: int
-    seconds: float
+    seconds: float  # in the training loop
+    whole: float  # from the first line to the last picture
 
 
 def write(run: Finished, results: Mapping[str, float], pictures: Sequence[Path], notes: str = "") -> str:
     """Write report.md and results.json into the run folder, and return the verdict."""
     figures = losses(run.log) | dict(results)
     memory = peak_memory()
-    measured = {"figures": figures, "minutes": run.seconds / 60, "memory_mb": memory}
+    measured = {"figures": figures, "minutes": run.whole / 60, "memory_mb": memory}
     verdict = compare(figures, run.document["settings"], run.expected)
     text = _markdown(run, measured, verdict, pictures, notes)
     atomic_write(run.folder / RESULTS, (json.dumps(measured, indent=1) + "\n").encode())
@@ -112,7 +113,8 @@ def in_words(results: Mapping[str, float]) -> str:
 def _markdown(run: Finished, measured: Mapping[str, Any], verdict: str, pictures: Sequence[Path], notes: str) -> str:
     expected, document = run.expected, run.document
     memory = "not measured" if measured["memory_mb"] is None else f"{measured['memory_mb']:.0f} MB"
-    time_line = f"{run.steps:,} steps in {duration(run.seconds)}, peak memory {memory}, on {document['machine']}"
+    time_line = f"{run.steps:,} steps in {duration(run.seconds)}, {duration(run.whole)} with pictures, "
+    time_line += f"peak memory {memory}, on {document['machine']}"
     if expected:
         time_line += f" (expected: about {duration(60 * expected['minutes'])}, {expected['memory_mb']:.0f} MB"
         time_line += f" on {expected['machine']})"

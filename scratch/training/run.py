@@ -50,7 +50,8 @@ class Run:
         self.name, self.preset = document["model"], document["preset"]
         self.expected = (expected or {}).get(self.preset, {})
         self.done = 0
-        self.seconds = 0.0
+        self.seconds = 0.0  # in the loop, in this session and in those before it
+        self._began, self._earlier = time.monotonic(), 0.0
         self.best: dict[str, np.ndarray] = {}
         self.best_value = math.inf
         self._lock = Lock(folder)
@@ -103,6 +104,7 @@ class Run:
         try:
             checkpoint.restore(parts, facts, arrays)
             self.done, self.seconds = facts["step"], facts["seconds"]
+            self._earlier = self.seconds
             self.best_value = math.inf if facts["best"] is None else facts["best"]
             self.best = {key.removeprefix("best."): a for key, a in arrays.items() if key.startswith("best.")}
             self._log = Log(self.folder / LOG, facts["log_bytes"])
@@ -212,8 +214,9 @@ class Run:
 
     def finish(self, results: dict[str, float], pictures: list[Path], notes: str = "", then: str = "") -> None:
         """Write report.md and print the last lines: results, verdict, pictures, the next command."""
+        whole = self._earlier + time.monotonic() - self._began
         finished = report.Finished(
-            self.folder, self.document, self.history(), self.expected, self.done, self.seconds
+            self.folder, self.document, self.history(), self.expected, self.done, self.seconds, whole
         )
         verdict = report.write(finished, results, pictures, notes)
         say(f"result   {report.in_words(results)}")
