@@ -90,6 +90,7 @@ def test_a_shared_parameter_and_a_frozen_one():
     sharded(X, y, IGNORED).backward()
     got = model.first.weight.grad
     assert model.scale.grad is None
+    assert not sharded.replicas[0].model.scale.requires_grad  # so that nothing was computed for it either
     model.zero_grad()
     ShardedLoss(model, squared_error)(X, y, IGNORED).backward()
     np.testing.assert_allclose(got, model.first.weight.grad, rtol=1e-11)

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from scratch import Module, Tensor
 from scratch.layers import Dropout, Linear
@@ -34,7 +35,8 @@ from scratch.training.folder import CHECKPOINT, LOG, REPORT, new_folder, read_lo
 from scratch.training.progress import Progress, duration, say
 from scratch.training.run import first_not_finite
 from scratch.training.settings import from_json, nearest, to_json, with_preset
-from scratch.weights import load_metadata, save_file
+from scratch.training.ship import ship
+from scratch.weights import load_file, load_metadata, save_file
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {"hidden": (12,), "steps": 60, "evaluate_every": 20, "save_every": 7, "warmup": 5}
@@ -210,6 +212,57 @@ def test_seconds_go_on_counting_after_a_resume(tmp_path):
     minutes = json.loads((tmp_path / "run" / report.RESULTS).read_text())["minutes"]
     assert run.seconds / 60 <= minutes < 11
     assert "14 steps in 10 min 0" in (tmp_path / "run" / REPORT).read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_a_second_ctrl_c_ends_the_run_at_once(tmp_path, monkeypatch):
+    log = Run.log
+
+    def pressing(self, number, loss, **more):
+        log(self, number, loss, **more)
+        if number == 31:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)  # Python runs the handler between two instructions
+
+    monkeypatch.setattr(Run, "log", pressing)
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path / "run")
+    assert state(tmp_path / "run")[0]["step"] == 28
+
+
+def test_a_run_asks_for_the_blas_threads_that_it_began_with(tmp_path, monkeypatch):
+    log, seen = Run.log, []
+
+    def looking(self, number, loss, **more):
+        log(self, number, loss, **more)
+        seen.extend(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+
+    monkeypatch.setattr(Run, "log", looking)
+    for threads in (1, 2):
+        run = Run.create("mlp", mlp.Settings(**{**TINY, "steps": 1}), folder=tmp_path / str(threads))
+        run.document["blas_threads"] = threads
+        mlp.train(from_json(mlp.Settings, run.document["settings"]), run)
+    if not seen:
+        pytest.skip("this matrix library tells nothing of its threads")
+    assert seen == [1, 2]
+
+
+def test_what_ships_are_the_best_weights_in_sixteen_bits(tmp_path):
+    start(tmp_path / "run", steps=7)
+    file, target = tmp_path / "run" / CHECKPOINT, tmp_path / "weights.safetensors"
+    _, arrays = checkpoint.load(file)
+    arrays = {name: array / 2 if name.startswith("best.") else array for name, array in arrays.items()}
+    save_file(arrays, file, load_metadata(file))  # now the best are not the last
+    ship(tmp_path / "run", target)
+    shipped = load_file(target)
+    assert len(shipped) == 4
+    for name, value in shipped.items():
+        assert np.array_equal(value, arrays[f"best.{name}"].astype(np.float16))
+        assert value.dtype == np.float16
+    card = load_metadata(target)
+    assert card["model"] == "mlp" and json.loads(card["settings"])["hidden"] == [12]
+    assert "test accuracy" in card["figures"]
 
 
 # -- what does not fit ------------------------------------------------------------------------------------------

@@ -25,13 +25,19 @@ def main() -> None:
     p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     p.add_argument("run", type=Path)
     folder = p.parse_args().run
+    model = read_settings(folder)["model"]
+    ship(folder, Path(str(resources.files(f"scratch.models.{model}") / "weights.safetensors")))
+
+
+def ship(folder: Path, target: Path) -> None:
+    """Write the best weights of the run in `folder` to `target`. Raises ValueError if they are too large or missing."""
     document = read_settings(folder)
     results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
     _, arrays = checkpoint.load(folder / CHECKPOINT)
     weights = {key.removeprefix("best."): half(a) for key, a in arrays.items() if key.startswith("best.")}
     size = sum(array.nbytes for array in weights.values())
     if not weights or size > LIMIT:
-        raise SystemExit(f"error: expected weights of at most {LIMIT:,} bytes, found {size:,}")
+        raise ValueError(f"{folder}: expected weights of at most {LIMIT:,} bytes, found {size:,}")
     model, preset = document["model"], document["preset"]
     card = {
         "model": model,
@@ -41,7 +47,6 @@ def main() -> None:
         "machine": document["machine"],
         "licence": "MIT; the data have their own, see scratch/data/files/README.md",
     }
-    target = Path(str(resources.files(f"scratch.models.{model}") / "weights.safetensors"))
     save_file(weights, target, card)
     say(f"{target.name}: {size:,} bytes, {card['figures']}")
 
