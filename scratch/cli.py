@@ -54,7 +54,7 @@ def list_models(words: list[str]) -> int:
         say(f"{name:14} {(train.__doc__ or '').strip().splitlines()[0]}")
         for preset in train.PRESETS:
             facts = expected.get(preset, {})
-            about = f"about {duration(60 * facts['minutes'])}: {facts['result']}" if facts else ""
+            about = f"about {duration(max(60 * facts['minutes'], 1))}: {facts['result']}" if facts else ""
             say(f"{'':14}   --preset {preset:8} {about}".rstrip())
     return 0
 

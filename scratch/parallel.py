@@ -271,6 +271,13 @@ def cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
+def available_blas_threads() -> int:
+    """How many threads NumPy's matrix products have: one a core, or what OPENBLAS_NUM_THREADS and the like say."""
+    controller = _controller()
+    told = [library["num_threads"] for library in controller.info()] if controller is not None else []
+    return min([cores(), *told])
+
+
 @contextmanager
 def blas_threads(count: int) -> Iterator[None]:
     """Give NumPy's matrix products this many threads inside the block, where that can be controlled."""

@@ -1,6 +1,10 @@
 """A batch in shards gives the loss, gradients, buffers and random numbers of the whole batch."""
 
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from scratch.parallel import ShardedLoss, all_reduce, in_main_thread, replicate
 from scratch.random import generator, stream
 from scratch.tensor import Parameter
 
+ROOT = Path(__file__).resolve().parent.parent
 rng = np.random.default_rng(0)
 X, Y, IGNORED = rng.standard_normal((11, 4)), rng.standard_normal((11, 3)), np.arange(11) % 3 == 0
 
@@ -228,6 +233,22 @@ def test_without_threads_the_shards_run_one_after_the_other(monkeypatch):
     assert loss.item() == expected
     with pytest.raises(ValueError, match="use shards=1"):
         ShardedLoss(make_model(), squared_error, 3)(X, Y, IGNORED)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_blas_threads_follow_the_environment_and_the_limit(threads):
+    """A new process, for the matrix library reads the variables when it is loaded."""
+    code = (
+        "from scratch.parallel import available_blas_threads as n, blas_threads, cores\n"
+        "before = n()\n"
+        "with blas_threads(1): inside = n()\n"
+        "print(before, inside, n(), cores())"
+    )
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    environment = {**os.environ, **dict.fromkeys(names, str(threads))}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
+    before, inside, after, cores = map(int, done.stdout.split())
+    assert before == after == min(threads, cores) and inside == 1
 
 
 def test_an_observer_sees_the_modules_of_every_shard():

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from scratch.parallel import cores
+from scratch.parallel import available_blas_threads, cores
 from scratch.weights import atomic_write
 
 PARTS = {"model": str, "preset": str, "settings": dict, "blas_threads": int, "versions": dict, "machine": str,
@@ -39,7 +39,7 @@ def write_settings(folder: Path, model: str, preset: str, values: dict[str, Any]
         "model": model,
         "preset": preset,
         "settings": values,
-        "blas_threads": cores(),
+        "blas_threads": available_blas_threads(),
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
         "machine": f"{cores()} CPU cores, {platform.system()} {platform.machine()}",
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
