@@ -19,7 +19,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar, copy_context
 from functools import cache
@@ -54,6 +54,7 @@ class ShardedLoss:
         self.parameters = list(model.parameters())
         self.replicas = [_Replica(model) for _ in range(shards)] if shards > 1 else []
         self._pool: ThreadPoolExecutor | None = None
+        self._threads_start = True
 
     def __call__(self, *batch: np.ndarray) -> Tensor:
         lengths = {len(array) for array in batch}
@@ -111,12 +112,9 @@ class ShardedLoss:
             with group.member(s):
                 results[s] = function(s)
 
-        with one_blas_thread():
-            try:
-                if self._pool is None:
-                    self._pool = ThreadPoolExecutor(self.shards - 1, thread_name_prefix="shard")
-                jobs = [self._pool.submit(copy_context().run, run, s) for s in range(1, shards)]
-            except RuntimeError:  # no threads here, as in a browser's Python: one after the other
+        with blas_threads(1):  # the cores are busy with the other shards
+            jobs = self._start(run, shards)
+            if jobs is None:
                 group.together = False
                 for s in range(shards):
                     run(s)
@@ -126,6 +124,17 @@ class ShardedLoss:
         for late in group.late:
             late()
         return results
+
+    def _start(self, run: Callable[[int], None], shards: int) -> list[Future] | None:
+        """All shards but the first, each on a thread; None where threads can't start, as in a browser's Python."""
+        if self._threads_start:
+            try:
+                if self._pool is None:
+                    self._pool = ThreadPoolExecutor(self.shards - 1, thread_name_prefix="shard")
+                return [self._pool.submit(copy_context().run, run, s) for s in range(1, shards)]
+            except RuntimeError:
+                self._pool, self._threads_start = None, False  # a pool would keep what it could not run
+        return None
 
 
 # -- inside a shard ----------------------------------------------------------------------------------------------
@@ -239,11 +248,11 @@ class _Replica:
         self.buffers = list(zip(model.buffers(), self.model.buffers(), strict=True))
 
     def synchronise(self) -> None:
-        """What may have changed since the last step: training mode, frozen parameters, a new dtype."""
+        """What may have changed since the last step, and no gradients that a failed step left behind."""
         for module, copied in self.modules:
             copied.training = module.training
         for parameter, own in self.parameters:
-            own.requires_grad, own.data = parameter.requires_grad, parameter.data
+            own.requires_grad, own.data, own.grad = parameter.requires_grad, parameter.data, None
         for buffer, same in self.buffers:
             same.data = buffer.data
 
@@ -287,11 +296,6 @@ def blas_threads(count: int) -> Iterator[None]:
     else:
         with controller.limit(limits=count, user_api="blas"):
             yield
-
-
-def one_blas_thread() -> Any:
-    """For a shard: the cores are already busy with the other shards."""
-    return blas_threads(1)
 
 
 @cache

@@ -135,6 +135,7 @@ def test_mistakes_get_one_clear_message_and_exit_code_two(words, message, capfd)
     captured = capfd.readouterr()
     assert message in captured.err
     assert "Traceback" not in captured.err
+    assert not Path("runs").exists(), "a run folder was left behind"
 
 
 def test_a_run_that_is_not_finished(capsys):

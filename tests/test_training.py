@@ -185,6 +185,10 @@ def test_a_finished_run_resumed_writes_its_report_again(tmp_path, undisturbed, c
 
 def test_two_processes_never_train_in_one_folder(tmp_path):
     run = Run.create("mlp", mlp.Settings(**TINY), folder=tmp_path / "run")
+    with pytest.raises(ValueError, match="call track.. before steps"):
+        run.save()
+    with pytest.raises(ValueError, match="belong into `for step in run.steps"):
+        run.log(0, 1.0)
     with pytest.raises(ValueError, match="another process is training in"):
         Run.resume(tmp_path / "run")
     run.close()

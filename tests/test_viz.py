@@ -225,6 +225,13 @@ def test_compare_runs_draws_the_median_and_the_span_of_seeds():
 
 
 def test_compare_runs_refuses_what_it_cannot_compare():
+    for path in ("runs/mlp-1", Path("runs/mlp-1"), {"runs": "mlp-1"}):
+        with pytest.raises(ValueError, match="a log is a list of dicts, .* got .*runs"):
+            viz.loss_curves(path)
+    with pytest.raises(ValueError, match="at least one run as name → log, got .'runs/mlp-1'."):
+        viz.compare_runs(["runs/mlp-1"])
+    with pytest.raises(ValueError, match="a log is a list of dicts"):
+        viz.compare_runs({"a": "runs/mlp-1"})
     with pytest.raises(ValueError, match="at least one run"):
         viz.compare_runs({})
     with pytest.raises(ValueError, match="run 'a' holds no 'validation_loss'"):

@@ -147,19 +147,19 @@ class Run:
 
     def log(self, step: int, loss: float, **more: float) -> None:
         """One line of the log, and the progress bar."""
-        assert self._log is not None and self._progress is not None, "track() and steps() come first"
-        self._log.write({"step": step, "loss": loss, **more})
+        progress = self._running()
+        self._opened().write({"step": step, "loss": loss, **more})
         if step == 0 and self._first_loss is not None:
             name, value = self._first_loss
-            self._progress.line(f"step 0   loss {loss:.3f}; knowing nothing costs {name} = {value:.3f}")
-        self._progress.update(step + 1, loss)
+            progress.line(f"step 0   loss {loss:.3f}; knowing nothing costs {name} = {value:.3f}")
+        progress.update(step + 1, loss)
 
     def evaluated(self, step: int, model: Module, loss: float, **more: float) -> None:
         """Log a validation result after `step`, and keep the weights with the lowest validation loss."""
-        assert self._log is not None and self._progress is not None, "track() and steps() come first"
-        self._log.write({"step": step + 1, "validation_loss": loss, **{f"validation_{k}": v for k, v in more.items()}})
+        progress, figures = self._running(), {f"validation_{name}": value for name, value in more.items()}
+        self._opened().write({"step": step + 1, "validation_loss": loss, **figures})
         shown = "".join(f"  {name} {100 * value:.1f} %" for name, value in more.items())
-        self._progress.line(f"step {step + 1:<6,} validation loss {loss:.4f}{shown}")
+        progress.line(f"step {step + 1:<6,} validation loss {loss:.4f}{shown}")
         if loss < self.best_value:
             self.best_value = loss
             self.best = {name: array.copy() for name, array in model.state_dict().items()}
@@ -175,16 +175,25 @@ class Run:
 
     def save(self) -> None:
         """Write the checkpoint of this moment."""
-        assert self._log is not None, "track() comes first"
         facts = {
             "step": self.done,
             "seconds": self.seconds,
             "best": self.best_value if math.isfinite(self.best_value) else None,
-            "log_bytes": self._log.flush(),
+            "log_bytes": self._opened().flush(),
             "settings": self.document["settings"],
             "model": self.name,
         }
         checkpoint.save(self.folder / CHECKPOINT, self._tracked, facts, self.best)
+
+    def _opened(self) -> Log:
+        if self._log is None:
+            raise ValueError("a run must know what it trains: call track() before steps(), log() and save()")
+        return self._log
+
+    def _running(self) -> Progress:
+        if self._progress is None:
+            raise ValueError("log() and evaluated() belong into `for step in run.steps(...)`")
+        return self._progress
 
     @contextmanager
     def _ctrl_c(self) -> Iterator[None]:
@@ -208,8 +217,7 @@ class Run:
 
     def history(self) -> list[dict[str, Any]]:
         """The log so far, as dicts: {'step', 'loss', …} and {'step', 'validation_loss', …}."""
-        assert self._log is not None, "track() comes first"
-        self._log.flush()
+        self._opened().flush()
         return read_log(self.folder)
 
     def finish(self, results: dict[str, float], pictures: list[Path], notes: str = "", then: str = "") -> None:

@@ -18,6 +18,8 @@ Log = Sequence[Mapping[str, Any]]  # the lines of a log.jsonl: {"step": 20, "los
 
 def series(log: Log, key: str) -> tuple[Array, Array]:
     """(steps, values) of the lines that hold `key`; a value of None is left out, NaN stays and breaks the line."""
+    if not isinstance(log, Sequence) or not all(isinstance(line, Mapping) for line in log):
+        raise ValueError(f"a log is a list of dicts, as scratch.training.folder.read_log gives, got {log!r:.80}")
     lines = [line for line in log if line.get(key) is not None]
     missing = [line for line in lines if "step" not in line]
     if missing:
@@ -94,8 +96,8 @@ def compare_runs(
         at the steps that all of them logged, and the shade reaches from the smallest to the largest.
     Raises ValueError for a run without `key`, and for seeds without a common step.
     """
-    if not runs:
-        raise ValueError("compare_runs expected at least one run, got none")
+    if not runs or not isinstance(runs, Mapping):
+        raise ValueError(f"compare_runs expected at least one run as name → log, got {runs or 'none'!r:.80}")
     page, axes = style.figure(panel=(7.2, 3.8))
     top = axes[0, 0]
     for i, (name, run) in enumerate(runs.items()):

@@ -59,6 +59,10 @@ class Settings:
         for name, low in LOWEST.items():
             if not getattr(self, name) >= low:
                 raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
+        if self.dropout > 1 or not self.dropout >= 0:
+            raise ValueError(f"dropout must be from 0 to 1, got {self.dropout}")
+        if math.isinf(self.lr):
+            raise ValueError(f"lr must be a number of at least 0, got {self.lr}")
         if any(units < 1 for units in self.hidden):
             raise ValueError(f"hidden must be at least 1 unit a layer, got {' '.join(map(str, self.hidden))}")
 
