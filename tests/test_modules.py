@@ -82,6 +82,10 @@ LAYERS = {
     "BatchNorm1d, untracked": Layer(
         lambda: layers.BatchNorm1d(3, track_running_stats=False), (x(5, 3),), {"weight": (3,), "bias": (3,)}, ((3, 5),),
     ),
+    "BatchNorm2d": Layer(
+        lambda: layers.BatchNorm2d(3), (x(2, 3, 4, 5),), {"weight": (3,), "bias": (3,), **TRACKED},
+        ((2, 4, 3, 5), (2, 3, 4), (3, 4, 5)),
+    ),
     "Dropout": Layer(lambda: layers.Dropout(0.3), (x(4, 5),)),
     "Flatten": Layer(layers.Flatten, (x(2, 3, 4),), {}, ((2,), ())),
     "Unflatten": Layer(lambda: layers.Unflatten(1, (3, 4)), (x(2, 12),), {}, ((2, 11), (2, 24), (12,))),

@@ -5,6 +5,7 @@ from scratch.layers.embedding import Embedding, embedding
 from scratch.layers.linear import Linear, linear
 from scratch.layers.normalization import (
     BatchNorm1d,
+    BatchNorm2d,
     GroupNorm,
     LayerNorm,
     RMSNorm,
@@ -17,6 +18,7 @@ from scratch.layers.shape import Flatten, Identity, Unflatten, flatten
 
 __all__ = [
     "BatchNorm1d",
+    "BatchNorm2d",
     "Dropout",
     "Embedding",
     "Flatten",

@@ -4,6 +4,7 @@ import numpy as np
 
 from scratch.layers import (
     BatchNorm1d,
+    BatchNorm2d,
     GroupNorm,
     LayerNorm,
     RMSNorm,
@@ -87,4 +88,7 @@ CASES = [
     case(GroupNorm, (3, 6, 5), 3, 6, bias=False),
     case(BatchNorm1d, (5, 3), 3, bias=False),
     case(BatchNorm1d, (5, 3), 3, bias=False, training=False),
+    case(BatchNorm2d, (2, 3, 4, 5), 3),
+    case(BatchNorm2d, (2, 3, 4, 5), 3, training=False),
+    case(BatchNorm2d, (1, 3, 5, 2), 3, momentum=None),
 ]

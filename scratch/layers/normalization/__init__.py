@@ -8,8 +8,18 @@ They differ in the elements that share a mean and a variance, for x of shape (N,
     batch norm   one channel, over the whole batch                    batch.py
 """
 
-from scratch.layers.normalization.batch import BatchNorm1d, batch_norm
+from scratch.layers.normalization.batch import BatchNorm1d, BatchNorm2d, batch_norm
 from scratch.layers.normalization.group import GroupNorm, group_norm
 from scratch.layers.normalization.layer import LayerNorm, RMSNorm, layer_norm, rms_norm
 
-__all__ = ["BatchNorm1d", "GroupNorm", "LayerNorm", "RMSNorm", "batch_norm", "group_norm", "layer_norm", "rms_norm"]
+__all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "GroupNorm",
+    "LayerNorm",
+    "RMSNorm",
+    "batch_norm",
+    "group_norm",
+    "layer_norm",
+    "rms_norm",
+]

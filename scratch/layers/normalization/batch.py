@@ -172,6 +172,12 @@ class BatchNorm1d(BatchNorm):
     layouts = {2: "(N, C)", 3: "(N, C, L)"}
 
 
+class BatchNorm2d(BatchNorm):
+    """Batch norm of the channels of images. Shapes: (N, C, H, W) → the same."""
+
+    layouts = {4: "(N, C, H, W)"}
+
+
 def _channels(x: np.ndarray) -> np.ndarray:
     """(N, C, *) as (N, C, L). A matrix becomes (1, C, N), over the same memory: its long axis is the one to sum."""
     return x.T[None] if x.ndim == 2 else x.reshape(x.shape[0], x.shape[1], math.prod(x.shape[2:]))
