@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from scratch.activations.elementwise import floating
 from scratch.layers.normalization.layer import affine
+from scratch.layers.normalization.rows import rows_of
 from scratch.module import Module
 from scratch.parallel import all_reduce, in_main_thread
 from scratch.tensor import Buffer, Parameter, Tensor, record
@@ -70,53 +70,57 @@ def _batch_norm_by_batch(
 
     μ, var and the two means run over the whole batch: where it is cut into shards, their sums meet in `all_reduce`.
     Those of ∂L/∂w and ∂L/∂b run over the shard, since shards' gradients are added later. The variance is the mean of
-    squares about the mean already known; the shortcut mean x² − μ² cancels where the mean is large.
+    squares about the mean already known; the shortcut mean x² − μ² cancels where the mean is large. x − μ is computed
+    again in `backward`: that costs no more than to keep it, and an activation's memory less.
     """
-    w, rows = weight.data, _channels(x.data)
-    count, total = all_reduce(np.array(rows.shape[0] * rows.shape[2]), _sum(rows))
+    rows = rows_of(x.data)
+    spread, values, w = rows.spread, rows.view(x.data), weight.data
+    count, total = all_reduce(np.array(x.size // x.shape[1]), rows.sum(values))
     n = float(count)
     if n <= 1:
         raise ValueError(f"BatchNorm expected more than one value per channel when training, got shape {x.shape}")
     mean = total / n
-    centred = rows - mean[:, None]
-    (squares,) = all_reduce(_sum(centred, centred))
+    y = values - spread(mean)
+    (squares,) = all_reduce(rows.dot(y, y))
     var = squares / n
     sigma = np.sqrt(var + eps)
-    y = centred * (w / sigma)[:, None]
-    y += bias.data[:, None]
+    y *= spread(w / sigma)
+    y += spread(bias.data)
 
     def backward(dy):
-        dy = _channels(dy)
-        sum_dy, sum_dy_x_hat = _sum(dy), _sum(dy, centred) / sigma
-        dx = None
-        if x.requires_grad:
-            total_dy, total_dy_x_hat = all_reduce(sum_dy, sum_dy_x_hat)
-            dx = dy * (w / sigma)[:, None]
-            dx -= (w / sigma * total_dy / n)[:, None]
-            dx -= centred * (w / (sigma * sigma) * total_dy_x_hat / n)[:, None]
-            dx = _restore(dx, x.shape)
-        return dx, sum_dy_x_hat if weight.requires_grad else None, sum_dy if bias.requires_grad else None
+        dy = rows.view(dy)
+        dx = values - spread(mean)
+        sum_dy, sum_dy_x_hat = rows.sum(dy), rows.dot(dy, dx) / sigma
+        dw, db = sum_dy_x_hat if weight.requires_grad else None, sum_dy if bias.requires_grad else None
+        if not x.requires_grad:
+            return None, dw, db
+        total_dy, total_dy_x_hat = all_reduce(sum_dy, sum_dy_x_hat)
+        dx *= spread(total_dy_x_hat / (n * sigma))
+        dx += spread(total_dy / n)
+        np.subtract(dy, dx, out=dx)
+        dx *= spread(w / sigma)
+        return rows.restore(dx), dw, db
 
-    return record(_restore(y, x.shape), (x, weight, bias), backward), mean, var, n
+    return record(rows.restore(y), (x, weight, bias), backward), mean, var, n
 
 
 def _batch_norm_by_given(
     x: Tensor, mean: np.ndarray, var: np.ndarray, weight: Tensor, bias: Tensor, eps: float
 ) -> Tensor:
     """y = w x̂ + b by constant statistics: an affine map of each channel,  ∂L/∂x = w / σ · dy"""
-    rows, sigma = _channels(x.data), np.sqrt(var + eps)
-    scale = weight.data / sigma
+    rows, sigma = rows_of(x.data), np.sqrt(var + eps)
+    values, scale = rows.view(x.data), weight.data / sigma
     mean = mean.copy()  # the running statistics may have moved on when backward comes
-    y = rows * scale[:, None]
-    y += (bias.data - mean * scale)[:, None]
+    y = values * rows.spread(scale)
+    y += rows.spread(bias.data - mean * scale)
 
     def backward(dy):
-        dy = _channels(dy)
-        dx = _restore(dy * scale[:, None], x.shape) if x.requires_grad else None
-        dw = _sum(dy, rows - mean[:, None]) / sigma if weight.requires_grad else None
-        return dx, dw, _sum(dy) if bias.requires_grad else None
+        dy = rows.view(dy)
+        dx = rows.restore(dy * rows.spread(scale)) if x.requires_grad else None
+        dw = rows.dot(dy, values - rows.spread(mean)) / sigma if weight.requires_grad else None
+        return dx, dw, rows.sum(dy) if bias.requires_grad else None
 
-    return record(_restore(y, x.shape), (x, weight, bias), backward)
+    return record(rows.restore(y), (x, weight, bias), backward)
 
 
 class BatchNorm(Module):
@@ -176,23 +180,3 @@ class BatchNorm2d(BatchNorm):
     """Batch norm of the channels of images. Shapes: (N, C, H, W) → the same."""
 
     layouts = {4: "(N, C, H, W)"}
-
-
-def _channels(x: np.ndarray) -> np.ndarray:
-    """(N, C, *) as (N, C, L). A matrix becomes (1, C, N), over the same memory: its long axis is the one to sum."""
-    return x.T[None] if x.ndim == 2 else x.reshape(x.shape[0], x.shape[1], math.prod(x.shape[2:]))
-
-
-def _restore(y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The way back from `_channels`."""
-    return y[0].T if len(shape) == 2 else y.reshape(shape)
-
-
-def _sum(*factors: np.ndarray) -> np.ndarray:
-    """Σ of the product over all but the channels, (N, C, L) → (C,), without the product in memory.
-
-    Each example first, then their sums: one long float32 sum would lose digits. (A matrix has one long sum only; over
-    100,000 rows it is right to about 1e-5.)
-    """
-    subscripts = ",".join(["ncl"] * len(factors)) + "->nc"
-    return np.einsum(subscripts, *factors).sum(axis=0)
