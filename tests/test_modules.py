@@ -86,6 +86,30 @@ LAYERS = {
         lambda: layers.BatchNorm2d(3), (x(2, 3, 4, 5),), {"weight": (3,), "bias": (3,), **TRACKED},
         ((2, 4, 3, 5), (2, 3, 4), (3, 4, 5)),
     ),
+    "Conv2d": Layer(
+        lambda: layers.Conv2d(3, 4, (3, 2), (2, 1), padding=(1, 2)), (x(2, 3, 5, 6),),
+        {"weight": (4, 3, 3, 2), "bias": (4,)}, ((3, 5, 6), (2, 5, 6, 3), (2, 4, 5, 6), (2, 3, 0, 6), ()),
+    ),
+    "Conv2d in groups": Layer(
+        lambda: layers.Conv2d(4, 6, 2, padding="same", dilation=(1, 2), groups=2, bias=False), (x(2, 4, 3, 5),),
+        {"weight": (6, 2, 2, 2)}, ((2, 2, 3, 5),),
+    ),
+    "Conv2d, depthwise, padded on two sides": Layer(
+        lambda: layers.Conv2d(3, 6, 3, padding=((1, 0), (0, 2)), groups=3), (x(2, 3, 4, 5),),
+        {"weight": (6, 1, 3, 3), "bias": (6,)}, ((2, 3, 1, 5),),
+    ),
+    "Conv1d": Layer(
+        lambda: layers.Conv1d(3, 4, 3, 2, 1), (x(2, 3, 7),), {"weight": (4, 3, 3), "bias": (4,)},
+        ((3, 7), (2, 7, 3), (2, 3, 7, 7), (2, 3, 0)),
+    ),
+    "ConvTranspose2d": Layer(
+        lambda: layers.ConvTranspose2d(4, 6, (3, 2), (3, 2), 1, (2, 0), groups=2), (x(2, 4, 3, 5),),
+        {"weight": (4, 3, 3, 2), "bias": (6,)}, ((4, 3, 5), (2, 3, 5, 4), (2, 4, 0, 5), (2, 4, 3, 1)),
+    ),
+    "ConvTranspose1d": Layer(
+        lambda: layers.ConvTranspose1d(3, 4, 3, 2, dilation=2, bias=False), (x(2, 3, 5),), {"weight": (3, 4, 3)},
+        ((3, 5), (2, 5, 3), (2, 3, 5, 5)),
+    ),
     "Dropout": Layer(lambda: layers.Dropout(0.3), (x(4, 5),)),
     "Flatten": Layer(layers.Flatten, (x(2, 3, 4),), {}, ((2,), ())),
     "Unflatten": Layer(lambda: layers.Unflatten(1, (3, 4)), (x(2, 12),), {}, ((2, 11), (2, 24), (12,))),
