@@ -31,6 +31,7 @@ from scratch.weights import (
     load_pth,
     pickle_machine,
     pth_file,
+    pth_stream,
     replacing,
     save_file,
     write_text,
@@ -553,6 +554,15 @@ def archive(parts: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> b
     return buffer.getvalue()
 
 
+def stream(body: bytes, *storages: tuple[str, bytes, int], keys: list | None = None, magic: int = pth_stream.MAGIC):
+    """The same as PyTorch wrote it before 1.6; storages are (key, numbers, how many)."""
+    system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
+    keys = [key for key, _, _ in storages] if keys is None else keys
+    head = pickle.dumps(magic, 2) + pickle.dumps(1001, 2) + pickle.dumps(system, 2)
+    numbers = b"".join(count.to_bytes(8, "little") + raw for _, raw, count in storages)
+    return head + program(body) + pickle.dumps(keys, 2) + numbers
+
+
 @pytest.fixture
 def read(tmp_path):
     def read_bytes(content: bytes, **options):
@@ -725,6 +735,11 @@ def test_an_attack_is_refused_by_name_and_nothing_runs(tmp_path, read, attack):
     marker = tmp_path / "owned"
     body = LIVE[attack](str(marker))
     assert f"refuses {attack}" in refusal(read, pth(body), "refuses")
+    for place in range(5):  # every one of an old file's pickles
+        magic, protocol = pickle.dumps(pth_stream.MAGIC, 2), pickle.dumps(1001, 2)
+        pickles = [magic, protocol, program(b"}"), program(b"}"), program(b"]")]
+        pickles[place] = program(body)
+        assert f"refuses {attack}" in refusal(read, b"".join(pickles), "refuses")
     assert not marker.exists()
     pickle.loads(program(body))  # the attack is live
     assert marker.exists()
@@ -766,6 +781,7 @@ def test_what_tensors_do_not_need_is_refused_by_name(read, culprit):
     attack = HOSTILE[culprit]
     for body in (attack, b"(" + attack + b"t", dict_of(w=tensor(6, (6,), (1,)), x=attack)):
         assert f"refuses {culprit}" in refusal(read, pth(body, SIX.tobytes()), "refuses")
+        assert f"refuses {culprit}" in refusal(read, stream(body, ("0", SIX.tobytes(), 6)), "refuses")
 
 
 def test_every_name_that_is_let_through_is_pytorchs_or_ordered_dict():
@@ -862,7 +878,6 @@ ARCHIVES = {
     "nothing": (b"", "no zip archive"),
     "text": (b"hello, world", "no zip archive .it begins with b'hell'"),
     "only the mark of a zip": (b"PK\x03\x04" + bytes(99), "no zip archive"),
-    "before PyTorch 1.6": (pickle.dumps(0x1950A86A20F9469CFC6C, 2), "bare pickle, as PyTorch wrote before 1.6.*anew"),
     "an npz": (archive({"a.npy": b""}), "with 0 parts called <folder>/data.pkl"),
     "two roots": (archive({"a/data.pkl": b"", "b/data.pkl": b""}), "with 2 parts called"),
     "deep root": (archive({"a/b/data.pkl": b""}), "with 1 parts called <folder>/data.pkl"),
@@ -876,6 +891,65 @@ ARCHIVES = {
 def test_what_is_no_archive_of_pytorch(read, name):
     content, words = ARCHIVES[name]
     refusal(read, content, words)
+
+
+def test_a_file_from_before_pytorch_1_6(read):
+    """Storages in the file's own order, one of them shared, one not of floats, one whose tensor is thrown away."""
+    thrown_away = call(name("collections", "OrderedDict")) + dict_of(_metadata=tensor(2, (2,), (1,), key="30")) + b"b"
+    body = dict_of(
+        a=tensor(6, (3, 2), (1, 3), key="20"), b=tensor(3, (2,), (2,), kind="LongStorage", key="10"), c=thrown_away,
+        d=tensor(6, (2,), (1,), 4, key="20"),
+    )  # fmt: skip
+    long = np.array([7, -8, 2**40], "<i8")
+    content = stream(body, ("30", bytes(8), 2), ("10", long.tobytes(), 3), ("20", SIX.tobytes(), 6))
+    loaded = read(content)
+    assert list(loaded) == ["a", "b", "d"]
+    same(loaded["a"], np.ascontiguousarray(SIX.reshape(2, 3).T))
+    same(loaded["b"], np.array([7, 2**40]))
+    same(loaded["d"], np.float32([4, 5]))
+    assert all(array.flags.writeable and array.flags.owndata for array in loaded.values())
+    # a sixth member of the reference, None, is what PyTorch writes here
+    same(read(stream(tensor(6, (6,), (1,)).replace(b"tQ", b"NtQ"), ("0", SIX.tobytes(), 6)))[""], SIX)
+
+
+ONE = tensor(6, (6,), (1,))
+STREAMS = {
+    "another magic": (stream(ONE, ("0", SIX.tobytes(), 6), magic=7), "the pickle of something else.* a int"),
+    "a plain pickle": (pickle.dumps({"a": [1, 2]}, 2), "the pickle of something else.* a dict"),
+    "only the magic": (pickle.dumps(pth_stream.MAGIC, 2), "pickle is damaged"),
+    "another protocol": (pickle.dumps(pth_stream.MAGIC, 2) + pickle.dumps(1000, 2), "should be the number 1001"),
+    "a list of other storages": (stream(ONE, ("1", SIX.tobytes(), 6)), "names some that no tensor has"),
+    "a list of numbers": (stream(ONE, keys=[0]), "names some that no tensor has"),
+    "no list": (stream(ONE, keys={}), "names some that no tensor has"),  # type: ignore[arg-type]
+    "an unlisted storage": (stream(ONE), "'0' is missing"),
+    "another count": (stream(ONE, ("0", SIX.tobytes(), 7)), "'0' should be of 6 numbers and is of 7"),
+    "a count beyond all": (stream(ONE, ("0", SIX.tobytes(), 2**63)), "should be of 6 numbers"),
+    "numbers that end early": (stream(ONE, ("0", SIX.tobytes()[:20], 6)), "should take 24 bytes and has 20"),
+    "no numbers": (stream(ONE, ("0", b"", 6))[:-8], "should be of 6 numbers and is of 0"),
+    "a view of a storage": (
+        stream(ONE.replace(b"tQ", tuple_of(text("v"), integer(0), integer(6)) + b"tQ"), ("0", SIX.tobytes(), 6)),
+        "not a storage of numbers",
+    ),
+    "a string of 4 GB": (pickle.dumps(pth_stream.MAGIC, 2) + b"\x80\x02X\xff\xff\xff\xffabc.", "pickle is damaged"),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_damaged_file_from_before_pytorch_1_6_is_one_clear_error(read, name):
+    content, words = STREAMS[name]
+    assert peak_bytes(lambda: refusal(read, content, words)) < 1_000_000
+
+
+def test_no_damage_to_an_old_file_makes_the_reader_fail_otherwise(read):
+    rng, refused = random.Random(0), 0
+    good = stream(dict_of(a=ONE, b=tensor(2, (1,), (1,), key="1")), ("1", bytes(8), 2), ("0", SIX.tobytes(), 6))
+    for _ in range(500):
+        try:
+            assert all(isinstance(array, np.ndarray) for array in read(mutated(good, rng, 10**6)).values())
+        except ValueError as error:
+            refused += 1
+            assert len(str(error)) < 1_000
+    assert 250 < refused < 500
 
 
 def test_parts_that_lie_on_each_other_are_refused(read):
@@ -937,7 +1011,7 @@ def test_load_looks_at_the_contents_first_and_then_at_the_suffix(tmp_path):
     with pytest.raises(ValueError, match="expected a safetensors file"):
         load(tmp_path / "broken.safetensors")
     (tmp_path / "old").write_bytes(pickle.dumps({}, 2))
-    with pytest.raises(ValueError, match="before 1.6"):
+    with pytest.raises(ValueError, match="expected a PyTorch file .* the pickle of something else"):
         load(str(tmp_path / "old"))
 
 
@@ -945,8 +1019,9 @@ def test_load_looks_at_the_contents_first_and_then_at_the_suffix(tmp_path):
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize("as_zip", [True, False])
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_every_dtype_and_layout_as_torch_load_reads_it(tmp_path, protocol):
+def test_every_dtype_and_layout_as_torch_load_reads_it(tmp_path, protocol, as_zip):
     import torch
 
     base = torch.randn(4, 5, 6)
@@ -959,7 +1034,7 @@ def test_every_dtype_and_layout_as_torch_load_reads_it(tmp_path, protocol):
     }  # fmt: skip
     bfloat16 = torch.randn(7, 3, dtype=torch.bfloat16)
     nested = {"model": state, "steps": [1, 2.5, None, (bfloat16, "text")], "size": base.shape, "dtype": torch.float16}
-    torch.save(nested, tmp_path / "m.pth", pickle_protocol=protocol)
+    torch.save(nested, tmp_path / "m.pth", pickle_protocol=protocol, _use_new_zipfile_serialization=as_zip)
     loaded = load(tmp_path / "m.pth")
     assert list(loaded) == [*(f"model.{name}" for name in state), "steps.3.0"]
     for name, expected in state.items():
@@ -1011,9 +1086,9 @@ def test_what_pytorch_writes_and_we_refuse(tmp_path):
         torch.save(thing, tmp_path / "m.pth")
         with pytest.raises(ValueError, match=words):
             load(tmp_path / "m.pth")
-    torch.save(model.state_dict(), tmp_path / "m.pth", _use_new_zipfile_serialization=False)
-    with pytest.raises(ValueError, match="before 1.6"):
-        load(tmp_path / "m.pth")
+        torch.save(thing, tmp_path / "m.pth", _use_new_zipfile_serialization=False)
+        with pytest.raises(ValueError, match=words):
+            load(tmp_path / "m.pth")
 
 
 @pytest.mark.torch

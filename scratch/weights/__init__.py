@@ -11,7 +11,7 @@ What is in the two formats, as a picture (each file here begins with its own in 
     └─────────┴─────────────────────────┴───────────┘    └────────────────────────┴───────────┴───────────┴─────┘
     read as data                                         read by a machine that knows tensors and refuses the rest
 
-Read in this order: `safetensors_file.py`, `files.py`, `pth_file.py`, `pickle_machine.py`.
+Read in this order: `safetensors_file.py`, `files.py`, `pth_file.py`, `pth_stream.py`, `pickle_machine.py`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import pickletools
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 # PyTorch's storage classes and dtypes, as NumPy's codes less the byte order; bfloat16 is read as its bits.
 DTYPES = {
@@ -76,8 +76,10 @@ class Stored(NamedTuple):
     dtype: str
 
 
-def read_pickle(data: bytes) -> Any:
+def read_pickle(data: bytes | BinaryIO, storages: dict[str, Storage] | None = None) -> Any:
     """What the pickle describes, of dicts, lists, tuples, strings, numbers and `Stored` tensors.
+
+    A file is read up to the pickle's end; `storages` receives every storage that is referred to, by its key.
 
     Raises ValueError for everything that this needs not, naming it, and for pickles that are damaged or endless.
     """
@@ -98,6 +100,10 @@ def read_pickle(data: bytes) -> Any:
             if argument not in memo:
                 raise ValueError(f"its pickle recalls value {argument} before storing it")
             stack.append(memo[argument])
+        elif opcode == "BINPERSID":
+            stack.append(_storage(_pop(stack)))
+            if storages is not None:
+                storages[stack[-1].key] = stack[-1]
         elif opcode == "STOP":
             result = _pop(stack)
             if stack:
@@ -108,7 +114,7 @@ def read_pickle(data: bytes) -> Any:
     raise ValueError("its pickle does not end")
 
 
-def _opcodes(data: bytes) -> Iterator[tuple[str, Any]]:
+def _opcodes(data: bytes | BinaryIO) -> Iterator[tuple[str, Any]]:
     try:
         for opcode, argument, _ in pickletools.genops(data):
             yield opcode.name, argument
@@ -144,8 +150,6 @@ def _build(stack: list[Any], opcode: str, argument: Any) -> None:
         case "STACK_GLOBAL":
             name, module = _pop(stack), _pop(stack)
             stack.append(_known(f"{module}.{name}" if type(module) is type(name) is str else "what is no name"))
-        case "BINPERSID":
-            stack.append(_storage(_pop(stack)))
         case "REDUCE":
             arguments, name = _pop(stack), _pop(stack)
             stack.append(_call(name, arguments))
@@ -208,7 +212,10 @@ def _known(name: str) -> Name:
 
 def _storage(reference: Any) -> Storage:
     match reference:
-        case ("storage", Name(kind), str(key), str(), int(size)) if kind in STORAGES and size >= 0:
+        # The None is of streams: a storage that is no view of another, as in all since PyTorch 0.4.
+        case ("storage", Name(kind), str(key), str(), int(size), *rest) if (
+            kind in STORAGES and size >= 0 and rest in ([], [None])
+        ):
             return Storage(key, STORAGES[kind], size)
     raise ValueError("its pickle refers to something that is not a storage of numbers")
 

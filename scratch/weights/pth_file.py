@@ -8,6 +8,8 @@
         ├── 0              the raw numbers of storage "0"; tensors that share memory share a storage
         └── 1
 
+Before PyTorch 1.6 it was a stream of pickles and numbers instead: `pth_stream.py`.
+
 Python's `pickle.load` would do whatever the pickle says. Here it is read by `pickle_machine`, which knows what tensors
 are made of and nothing else; nothing in this library calls `pickle.load`.
 """
@@ -18,12 +20,14 @@ import math
 import os
 import struct
 import zipfile
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from scratch.weights.files import reading
 from scratch.weights.pickle_machine import Stored, read_pickle
+from scratch.weights.pth_stream import read_stream
 from scratch.weights.safetensors_file import MAX_AXES, bfloat16_to_float32
 
 PTH = "a PyTorch file written by torch.save"
@@ -43,28 +47,46 @@ def load_pth(path: str | os.PathLike, key: str | None = None) -> dict[str, np.nd
     gives {"model.fc.bias": b}, and with key="model" {"fc.bias": b}, which a module loads. What is not a tensor is left
     out; one tensor saved alone has the name "". Gradients, devices and being a parameter are not kept.
 
-    Raises FileNotFoundError for a missing file and ValueError, naming path and fault, for one that is damaged, written
-    by PyTorch before 1.6, or that holds anything else than tensors, numbers, strings and plain containers.
+    Raises FileNotFoundError for a missing file and ValueError, naming path and fault, for one that is damaged, or that
+    holds anything else than tensors, numbers, strings and plain containers.
     """
     with reading(path, PTH) as file:
         size = os.fstat(file.fileno()).st_size
-        archive = _open(file, size)
-        root = _root(archive)
-        order = _read(archive, f"{root}/byteorder") if f"{root}/byteorder" in archive.namelist() else b"little"
-        if order not in (b"little", b"big"):
-            raise ValueError(f"its byte order is {order[:20]!r}")
-        found = _collect(read_pickle(_read(archive, f"{root}/data.pkl")))
+        value, order, storage_bytes = _contents(file, size)
+        found = _collect(value)
         if key is not None:
             found = _inside(found, key)
         _check(found, size)
-        storages: dict[str, bytes] = {}
+        storages: dict[str, bytes | memoryview] = {}
         for storage in {stored.storage for stored in found.values()}:
-            storages[storage.key] = _read(archive, f"{root}/data/{storage.key}")
-            expected = storage.size * _dtype(storage.dtype, order).itemsize
+            storages[storage.key] = storage_bytes(storage.key)
+            expected = storage.size * _dtype(storage.dtype).itemsize
             if len(storages[storage.key]) != expected:
                 got = len(storages[storage.key])
                 raise ValueError(f"its storage {storage.key[:100]!r} should take {expected} bytes and has {got}")
         return {name: _gather(stored, storages[stored.storage.key], order) for name, stored in found.items()}
+
+
+def _contents(file: BinaryIO, size: int) -> tuple[Any, bytes, Callable[[str], bytes | memoryview]]:
+    """What is described, the byte order of the numbers, and how to get a storage's numbers by its key."""
+    start = file.read(1)
+    file.seek(0)
+    if start == b"\x80":  # a pickle's first opcode
+        value, storages = read_stream(file, lambda dtype: _dtype(dtype).itemsize)
+
+        def numbers(key: str) -> memoryview:
+            if key not in storages:
+                raise ValueError(f"its storage {key[:100]!r} is missing")
+            return storages[key]
+
+        return value, b"little", numbers
+    archive = _open(file, size)
+    root = _root(archive)
+    order = _read(archive, f"{root}/byteorder") if f"{root}/byteorder" in archive.namelist() else b"little"
+    if order not in (b"little", b"big"):
+        raise ValueError(f"its byte order is {order[:20]!r}")
+    value = read_pickle(_read(archive, f"{root}/data.pkl"))
+    return value, order, lambda key: _read(archive, f"{root}/data/{key}")
 
 
 # -- the archive ----------------------------------------------------------------------------------------------------
@@ -72,11 +94,6 @@ def load_pth(path: str | os.PathLike, key: str | None = None) -> dict[str, np.nd
 
 def _open(file: BinaryIO, size: int) -> zipfile.ZipFile:
     start = file.read(4)
-    if start[:1] == b"\x80":
-        raise ValueError(
-            "it is a bare pickle, as PyTorch wrote before 1.6. If you trust the file, write it anew with a newer "
-            "PyTorch: torch.save(torch.load(path, weights_only=True), path)"
-        )
     try:
         archive = zipfile.ZipFile(file)
     except (*ZIP_FAULTS, ValueError) as error:
@@ -161,7 +178,7 @@ def _dtype(name: str, order: bytes = b"little") -> np.dtype:
     return np.dtype((">" if order == b"big" else "<") + code)
 
 
-def _gather(stored: Stored, raw: bytes, order: bytes) -> np.ndarray:
+def _gather(stored: Stored, raw: bytes | memoryview, order: bytes) -> np.ndarray:
     """The tensor's elements out of its storage, contiguous and in memory of their own."""
     numbers = np.frombuffer(raw, _dtype(stored.dtype, order), count=len(raw) // _dtype(stored.dtype).itemsize)
     try:
