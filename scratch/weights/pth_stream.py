@@ -6,7 +6,7 @@
     └─────────────┴─────────────┴─────────────────┴───────────────────┴──────────────┴───────────────┴─────┘
 
 A count is 8 bytes, and the bytes it counts follow from the type that the fourth pickle gives the storage; all are
-little endian whatever machine wrote them. The pickles are read by the same `pickle_machine`, and so with the same refusals.
+little endian whatever machine wrote them. The pickles are read by the same `pickle_machine`, so with the same refusals.
 """
 
 from __future__ import annotations
