@@ -114,6 +114,26 @@ LAYERS = {
     "Flatten": Layer(layers.Flatten, (x(2, 3, 4),), {}, ((2,), ())),
     "Unflatten": Layer(lambda: layers.Unflatten(1, (3, 4)), (x(2, 12),), {}, ((2, 11), (2, 24), (12,))),
     "Identity": Layer(layers.Identity, (x(2, 3),)),
+    "MaxPool2d": Layer(lambda: layers.MaxPool2d(2), (x(2, 3, 5, 4),), {}, ((5, 4), (2, 3, 1, 4), (3, 0, 4))),
+    "MaxPool2d, overlapping": Layer(
+        lambda: layers.MaxPool2d((3, 2), 2, 1, ceil_mode=True), (x(2, 3, 6, 5),), {}, ((6, 5),),
+    ),
+    "MaxPool1d": Layer(lambda: layers.MaxPool1d(3, 2, dilation=2), (x(2, 3, 8),), {}, ((8,), (2, 3, 4), (2, 3, 8, 8))),
+    "AvgPool2d": Layer(lambda: layers.AvgPool2d(2), (x(2, 3, 5, 4),), {}, ((5, 4), (2, 3, 1, 4))),
+    "AvgPool2d, overlapping": Layer(
+        lambda: layers.AvgPool2d((3, 2), 2, 1, count_include_pad=False), (x(2, 3, 6, 5),), {}, ((6, 5),),
+    ),
+    "AvgPool1d": Layer(lambda: layers.AvgPool1d(3, 2, 1), (x(2, 3, 8),), {}, ((8,), (2, 3, 8, 8))),
+    "AdaptiveMaxPool2d": Layer(lambda: layers.AdaptiveMaxPool2d((2, None)), (x(2, 3, 5, 4),), {}, ((5, 4),)),
+    "AdaptiveAvgPool2d": Layer(lambda: layers.AdaptiveAvgPool2d(1), (x(2, 3, 5, 4),), {}, ((5, 4), (2, 3, 0, 4))),
+    "AdaptiveAvgPool2d, overlapping": Layer(lambda: layers.AdaptiveAvgPool2d((3, 5)), (x(2, 3, 7, 4),), {}, ((5, 4),)),
+    "Upsample": Layer(lambda: layers.Upsample(scale_factor=2), (x(2, 3, 5, 4),), {}, ((3, 5, 4), (2, 3, 0, 4))),
+    "Upsample, nearest": Layer(lambda: layers.Upsample((7, 3)), (x(2, 3, 5, 4),), {}, ((2, 3, 4, 5, 5),)),
+    "Upsample, bilinear": Layer(
+        lambda: layers.Upsample(scale_factor=(1.5, 3.0), mode="bilinear"), (x(2, 3, 5, 4),), {}, ((3, 5, 4),),
+    ),
+    "PixelShuffle": Layer(lambda: layers.PixelShuffle(2), (x(3, 8, 5, 4),), {}, ((3, 6, 5, 4), (8, 5, 4))),
+    "PixelUnshuffle": Layer(lambda: layers.PixelUnshuffle(2), (x(3, 5, 6, 4),), {}, ((3, 5, 6, 3), (3, 5, 5, 4))),
 }  # fmt: skip
 
 every_layer = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
