@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scratch import Tensor, manual_seed
-from scratch.layers import Dropout, dropout
+from scratch.layers import Dropout, Dropout2d, dropout, dropout2d
 from scratch.random import stream
 
 
@@ -88,3 +88,47 @@ def test_p_is_a_probability(p):
 def test_a_tiny_p_keeps_almost_all():
     y = dropout(np.ones(10_000, np.float32), 1e-7).data
     np.testing.assert_allclose(y, 1, rtol=1e-6)
+
+
+# -- whole channels ----------------------------------------------------------------------------------------------
+
+
+def channels_last(x):
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+
+
+@pytest.mark.parametrize("p", [0.2, 0.5])
+def test_channels_are_dropped_as_a_whole_each_for_itself(p):
+    x = Tensor(channels_last(np.random.default_rng(0).uniform(1, 2, (60, 50, 3, 4))), requires_grad=True)
+    y = dropout2d(x, p)
+    kept = y.data[:, :, 0, 0] != 0
+    np.testing.assert_allclose(y.data, x.data * kept[..., None, None] / (1 - p), rtol=1e-14)
+    error = 4 * (p * (1 - p)) ** 0.5
+    assert abs(kept.mean() - (1 - p)) < error / 3000**0.5
+    assert np.abs(kept.mean(axis=0) - (1 - p)).max() < error / 60**0.5  # neither an image nor a channel decides
+    assert np.abs(kept.mean(axis=1) - (1 - p)).max() < error / 50**0.5
+    dy = channels_last(np.random.default_rng(1).standard_normal(x.shape))
+    (dx,) = y._backward(dy)
+    np.testing.assert_allclose(dx, dy * kept[..., None, None] / (1 - p), rtol=1e-14)
+    assert y.data.strides == dx.strides == x.data.strides
+
+
+def test_channels_in_evaluation_with_p_0_with_p_1_and_from_one_seed():
+    x = Tensor(np.random.default_rng(0).standard_normal((3, 20, 2, 5)))
+    layer = Dropout2d(0.5)
+    manual_seed(3)
+    first = layer(x).data
+    manual_seed(3)
+    np.testing.assert_array_equal(layer(x).data, first)
+    assert (layer(x).data != first).any() and not Dropout2d(1)(x).data.any()
+    assert Dropout2d(0)(x) is x and layer.eval()(x) is x
+    assert repr(layer) == "Dropout2d(p=0.5)"
+
+
+def test_channels_need_images_and_a_probability():
+    with pytest.raises(ValueError, match=r"Dropout2d\(p=0.5\) expected shape \(N, C, H, W\), got \(3, 4, 5\)"):
+        Dropout2d()(np.ones((3, 4, 5)))
+    with pytest.raises(ValueError, match=r"dropout2d expected shape \(N, C, H, W\), got \(3, 4\)"):
+        dropout2d(np.ones((3, 4)))
+    with pytest.raises(ValueError, match="Dropout2d expected a probability from 0 to 1, got 2"):
+        Dropout2d(2)

@@ -110,7 +110,21 @@ LAYERS = {
         lambda: layers.ConvTranspose1d(3, 4, 3, 2, dilation=2, bias=False), (x(2, 3, 5),), {"weight": (3, 4, 3)},
         ((3, 5), (2, 5, 3), (2, 3, 5, 5)),
     ),
+    "GroupNorm of images": Layer(
+        lambda: layers.GroupNorm(2, 6), (x(2, 6, 4, 5),), {"weight": (6,), "bias": (6,)}, ((2, 5, 6, 4),),
+    ),
+    "InstanceNorm1d": Layer(
+        lambda: layers.InstanceNorm1d(3), (x(2, 3, 5),), {}, ((2, 5, 3), (3,), (2, 3, 4, 5)),
+    ),
+    "InstanceNorm1d without a batch": Layer(
+        lambda: layers.InstanceNorm1d(3, affine=True), (x(3, 5),), {"weight": (3,), "bias": (3,)}, ((5, 3),),
+    ),
+    "InstanceNorm2d": Layer(
+        lambda: layers.InstanceNorm2d(3, affine=True, track_running_stats=True), (x(2, 3, 4, 5),),
+        {"weight": (3,), "bias": (3,), **TRACKED}, ((2, 4, 3, 5), (3, 4), (2, 2, 3, 4, 5)),
+    ),
     "Dropout": Layer(lambda: layers.Dropout(0.3), (x(4, 5),)),
+    "Dropout2d": Layer(lambda: layers.Dropout2d(0.3), (x(3, 4, 2, 5),), {}, ((3, 4), (3, 4, 5))),
     "Flatten": Layer(layers.Flatten, (x(2, 3, 4),), {}, ((2,), ())),
     "Unflatten": Layer(lambda: layers.Unflatten(1, (3, 4)), (x(2, 12),), {}, ((2, 11), (2, 24), (12,))),
     "Identity": Layer(layers.Identity, (x(2, 3),)),

@@ -10,12 +10,16 @@ import pytest
 from scratch import Buffer, Parameter, Sequential, Tensor, gradcheck, no_grad
 from scratch.layers import (
     BatchNorm1d,
+    BatchNorm2d,
     GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
     LayerNorm,
     Linear,
     RMSNorm,
     batch_norm,
     group_norm,
+    instance_norm,
     layer_norm,
     rms_norm,
 )
@@ -73,6 +77,14 @@ TWINS = {
     "group_norm": (
         lambda x, w, b: group_norm(x, 3, w, b, EPS), lambda x, w, b: composed_group_norm(x, 3, w, b),
         (draw(2, 6, 5, 4), draw(6, seed=1), draw(6, seed=2)),
+    ),
+    "group_norm of a matrix": (
+        lambda x, w, b: group_norm(x, 2, w, b, EPS), lambda x, w, b: composed_group_norm(x, 2, w, b),
+        (draw(3, 6), draw(6, seed=1), draw(6, seed=2)),
+    ),
+    "instance_norm": (
+        lambda x, w, b: instance_norm(x, weight=w, bias=b), lambda x, w, b: composed_group_norm(x, 4, w, b),
+        (draw(2, 4, 3, 5), draw(4, seed=1), draw(4, seed=2)),
     ),
     "batch_norm of a matrix": (
         lambda x, w, b: batch_norm(x, weight=w, bias=b, training=True), composed_batch_norm,
@@ -217,18 +229,117 @@ def test_another_rank_is_a_subclass_of_two_lines():
         Images(3)(x[..., 0])
 
 
-def test_channels_last_memory_stays_channels_last():
-    """A convolution may hand over (N, H, W, C) memory seen as (N, C, H, W); a norm must not copy it about."""
-    x = np.moveaxis(draw(2, 4, 5, 3, dtype=np.float32), -1, 1)
-    mean, var = _running(3)
-    norms = lambda v: batch_norm(v, training=True), lambda v: batch_norm(v, mean, var), lambda v: group_norm(v, 3)
-    for norm in norms:
-        assert norm(x).data.strides == x.strides
-        np.testing.assert_allclose(norm(x).data, norm(np.ascontiguousarray(x)).data, rtol=1e-5, atol=1e-6)
+def channels_first(x):
+    return np.ascontiguousarray(x)
 
 
-def _running(channels):
-    return Tensor(draw(channels, dtype=np.float32)), Tensor(np.full(channels, 2, np.float32))
+def channels_last(x):
+    """(N, H, W, C) memory seen as (N, C, H, W), as a convolution hands it over."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+
+
+def half_of_the_channels(x):
+    """Channels last with a gap between pixels, as one part of a concatenation is."""
+    return channels_last(np.concatenate([x, -x], axis=1))[:, : x.shape[1]]
+
+
+def in_pieces(x):
+    return np.repeat(np.repeat(x, 2, axis=-1), 2, axis=-2)[..., ::2, ::2]
+
+
+IMAGES = {
+    "several rows, not square": (3, 4, 5, 7), "one row": (3, 4, 1, 7), "one column": (3, 4, 5, 1),
+    "points": (5, 4, 1, 1), "one channel": (2, 1, 5, 3), "one image": (1, 6, 3, 2), "a sequence": (3, 4, 5), "volumes": (2, 4, 3, 2, 5),
+    "too large for a row": (2, 3, 181, 127),
+}  # fmt: skip
+NORMS = {
+    "batch": lambda x, w, b: batch_norm(x, weight=w, bias=b, training=True),
+    "batch, evaluation": lambda x, w, b: batch_norm(x, *_running(len(w.data), np.float64), w, b),
+    "group": lambda x, w, b: group_norm(x, 2 if x.shape[1] % 2 == 0 else 1, w, b),
+    "instance": lambda x, w, b: instance_norm(x, weight=w, bias=b),
+}
+
+
+@pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
+@pytest.mark.parametrize("shape", IMAGES.values(), ids=IMAGES)
+def test_the_order_in_memory_matters_to_neither_values_nor_gradients(shape, norm):
+    """Against the composed norm where x, and dy for itself, lie in every order."""
+    if norm is NORMS["instance"] and shape == IMAGES["points"]:
+        shape = (5, 4, 1, 2)  # one value alone has no variance
+    x, dy, channels = draw(*shape), draw(*shape, seed=3) - 1.5, shape[1]
+
+    def run(order, other):
+        leaves = Tensor(order(x), True), Tensor(draw(channels, seed=1), True), Tensor(draw(channels, seed=2), True)
+        y = norm(*leaves)
+        dx, dw, db = y._backward(other(dy))
+        return y.data, dx, dw, db
+
+    expected = run(channels_first, channels_first)
+    orders = (channels_last, half_of_the_channels, *([in_pieces] if len(shape) > 3 else []))
+    for order, other in ((o, p) for o in (*orders, channels_first) for p in (*orders, channels_first)):
+        for came, value in zip(run(order, other), expected, strict=True):
+            np.testing.assert_allclose(came, value, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
+@pytest.mark.parametrize("order", [channels_first, channels_last])
+def test_the_order_in_memory_is_kept_forward_and_backward(norm, order):
+    x = Tensor(order(draw(3, 4, 5, 7)), requires_grad=True)
+    y = norm(x, Tensor(draw(4)), Tensor(draw(4)))
+    dx, *_ = y._backward(order(draw(3, 4, 5, 7)))
+    assert y.data.strides == dx.strides == x.data.strides
+
+
+def test_an_upstream_gradient_that_is_one_number_repeated():
+    """As the mean over the positions hands back: strides of 0."""
+    x, dy = draw(3, 4, 5, 7), np.broadcast_to(draw(3, 4, 1, 1), (3, 4, 5, 7))
+    for order in (channels_first, channels_last):
+        y = batch_norm(Tensor(order(x), True), training=True)
+        expected = batch_norm(Tensor(x, True), training=True)._backward(dy.copy())[0]
+        np.testing.assert_allclose(y._backward(dy)[0], expected, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("order", [channels_first, channels_last])
+@pytest.mark.parametrize("norm", [
+    lambda x: batch_norm(x, training=True), lambda x: group_norm(x, 4), instance_norm,
+], ids=["batch", "group", "instance"])  # fmt: skip
+def test_float32_statistics_of_many_pixels_keep_their_digits(norm, order):
+    """2 · 10⁵ values a channel of mean 50: one running float32 sum would be wrong in the fourth digit."""
+    x = order((50 + np.random.default_rng(0).standard_normal((4, 4, 220, 230))).astype(np.float32))
+    np.testing.assert_allclose(norm(x).data, norm(x.astype(np.float64)).data, rtol=0, atol=2e-5)
+
+
+# -- instance norm -----------------------------------------------------------------------------------------------
+
+
+def test_instance_norm_ignores_each_images_own_brightness_and_contrast():
+    x = draw(3, 4, 5, 7)
+    contrast, brightness = draw(3, 4, 1, 1, seed=1), draw(3, 4, 1, 1, seed=2)
+    np.testing.assert_allclose(
+        instance_norm(contrast * x + brightness, eps=0.0).data, instance_norm(x, eps=0.0).data * np.sign(contrast),
+        rtol=1e-9, atol=1e-11,
+    )  # fmt: skip
+
+
+def test_instance_norms_running_statistics_are_means_over_the_examples():
+    norm, x = InstanceNorm2d(3, momentum=0.25, track_running_stats=True).to(np.float64), draw(4, 3, 5, 2)
+    norm(x)
+    np.testing.assert_allclose(norm.running_mean.data, 0.25 * x.mean(axis=(0, 2, 3)))
+    np.testing.assert_allclose(norm.running_var.data, 0.75 + 0.25 * x.var(axis=(2, 3), ddof=1).mean(axis=0))
+    before = norm.running_mean.data.copy()
+    expected = (x - before[:, None, None]) / np.sqrt(norm.running_var.data + EPS)[:, None, None]
+    np.testing.assert_allclose(norm.eval()(x).data, expected, rtol=1e-12)
+    np.testing.assert_array_equal(norm.running_mean.data, before)
+
+
+@pytest.mark.parametrize(("make", "shape"), [(InstanceNorm1d, (3, 5)), (InstanceNorm2d, (3, 5, 2))])
+def test_instance_norm_without_a_batch_is_that_of_a_batch_of_one(make, shape):
+    norm, x = make(3), draw(*shape)
+    np.testing.assert_array_equal(norm(x).data, norm(x[None]).data[0])
+
+
+def _running(channels, dtype=np.float32):
+    return Tensor(draw(channels, dtype=dtype)), Tensor(np.full(channels, 2, dtype))
 
 
 # -- batch norm: a batch cut into shards -------------------------------------------------------------------------
@@ -239,9 +350,18 @@ def loss(model, x, v):
     return (model(x) * v).sum(), len(x)
 
 
-def sharded_step(shards, shape=(7, 3), momentum=0.1):
+def make_norm(shape, momentum):
+    make = BatchNorm1d if len(shape) < 4 else BatchNorm2d
+    return make(shape[1], momentum=momentum)
+
+
+def make_instance_norm(shape, momentum):
+    return InstanceNorm2d(shape[1], momentum=momentum, affine=True, track_running_stats=True)
+
+
+def sharded_step(shards, shape=(7, 3), momentum=0.1, make=make_norm):
     linear = Linear(shape[-1], shape[-1])
-    norm = BatchNorm1d(shape[1], momentum=momentum)
+    norm = make(shape, momentum)
     model = Sequential(linear, norm).to(np.float64)
     rng = np.random.default_rng(3)
     for p in model.parameters():
@@ -256,7 +376,7 @@ def sharded_step(shards, shape=(7, 3), momentum=0.1):
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])
-@pytest.mark.parametrize("shape", [(7, 3), (7, 4, 3)])
+@pytest.mark.parametrize("shape", [(7, 3), (7, 4, 3), (7, 4, 2, 3)])
 @pytest.mark.parametrize("shards", [2, 3, 7])  # shards of unlike sizes; of one row each, where alone none could be
 def test_shards_equal_the_uncut_batch_in_loss_gradients_and_running_statistics(shards, shape, momentum):
     one, many = sharded_step(1, shape, momentum), sharded_step(shards, shape, momentum)
@@ -266,6 +386,15 @@ def test_shards_equal_the_uncut_batch_in_loss_gradients_and_running_statistics(s
         for name, value in expected.items():
             np.testing.assert_allclose(came[name], value, rtol=1e-10, atol=1e-12, err_msg=name)
     assert many[2]["1.num_batches_tracked"] == 2
+
+
+@pytest.mark.parametrize("shards", [2, 3])
+def test_shards_track_the_instances_of_the_whole_batch(shards):
+    shape = (7, 4, 2, 3)
+    one, many = (sharded_step(n, shape, 0.1, make_instance_norm) for n in (1, shards))
+    for came, expected in zip(many[1:], one[1:], strict=True):
+        for name, value in expected.items():
+            np.testing.assert_allclose(came[name], value, rtol=1e-10, atol=1e-12, err_msg=name)
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------
@@ -280,6 +409,14 @@ def test_shards_equal_the_uncut_batch_in_loss_gradients_and_running_statistics(s
     (lambda: layer_norm(np.zeros((2, 4)), 4, bias=np.ones(1)), r"layer_norm expected bias of shape \(4,\), got \(1,\)"),
     (lambda: group_norm(np.zeros((2, 4)), 2, np.ones(2)), r"group_norm expected weight of shape \(4,\), got \(2,\)"),
     (lambda: batch_norm(np.zeros((2, 4)), bias=np.ones(1), training=True), r"batch_norm expected bias of shape \(4,\)"),
+    (lambda: BatchNorm2d(3)(np.zeros((2, 3, 4))), r"BatchNorm2d.*\(N, C, H, W\) with C = 3, got \(2, 3, 4\)"),
+    (lambda: BatchNorm2d(3)(np.zeros((1, 3, 1, 1))), r"more than one value per channel when training"),
+    (lambda: InstanceNorm2d(3)(np.zeros((2, 3, 1, 1))), r"more than one value per channel and example"),
+    (lambda: InstanceNorm2d(3)(np.zeros((2, 4, 3, 5))), r"\(C, H, W\) or \(N, C, H, W\) with C = 3, got"),
+    (lambda: InstanceNorm1d(0), "InstanceNorm1d expected at least 1 feature, got 0"),
+    (lambda: instance_norm(np.zeros((2, 3))), r"\(N, C, \*\) with at least one axis after C, got \(2, 3\)"),
+    (lambda: instance_norm(np.zeros((2, 3, 4)), use_input_stats=False), "running statistics, or use_input_stats=True"),
+    (lambda: instance_norm(np.zeros((2, 3, 4)), weight=np.ones(2)), r"instance_norm expected weight of shape \(3,\)"),
     (lambda: GroupNorm(4, 6), "divide 6 channels, got 4"),
     (lambda: GroupNorm(0, 6), "divide 6 channels, got 0"),
     (lambda: group_norm(np.zeros((2, 6)), 4), r"divisible by 4 groups, got \(2, 6\)"),
@@ -309,7 +446,8 @@ def test_a_refused_batch_leaves_the_running_statistics_alone():
     lambda x: rms_norm(x, 5),
     lambda x: group_norm(x, 3),
     lambda x: batch_norm(x, *_running(6)),
-], ids=["layer", "RMS", "group", "batch"])  # fmt: skip
+    lambda x: instance_norm(x),
+], ids=["layer", "RMS", "group", "batch", "instance"])  # fmt: skip
 def test_no_examples_give_no_values(norm):
     assert norm(np.zeros((0, 6, 5), np.float32)).shape == (0, 6, 5)
 

@@ -10,17 +10,20 @@ from scratch.layers.convolution import (
     conv_transpose1d,
     conv_transpose2d,
 )
-from scratch.layers.dropout import Dropout, dropout
+from scratch.layers.dropout import Dropout, Dropout2d, dropout, dropout2d
 from scratch.layers.embedding import Embedding, embedding
 from scratch.layers.linear import Linear, linear
 from scratch.layers.normalization import (
     BatchNorm1d,
     BatchNorm2d,
     GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
     LayerNorm,
     RMSNorm,
     batch_norm,
     group_norm,
+    instance_norm,
     layer_norm,
     rms_norm,
 )
@@ -60,10 +63,13 @@ __all__ = [
     "ConvTranspose1d",
     "ConvTranspose2d",
     "Dropout",
+    "Dropout2d",
     "Embedding",
     "Flatten",
     "GroupNorm",
     "Identity",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
     "LayerNorm",
     "Linear",
     "MaxPool1d",
@@ -83,9 +89,11 @@ __all__ = [
     "conv_transpose1d",
     "conv_transpose2d",
     "dropout",
+    "dropout2d",
     "embedding",
     "flatten",
     "group_norm",
+    "instance_norm",
     "interpolate",
     "layer_norm",
     "linear",

@@ -25,8 +25,26 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
     if not training or p == 0:
         return x
     scale = 1 / (1 - p) if p < 1 else 0.0
-    mask = np.multiply(_keep(x.shape, 1 - p), scale, dtype=x.dtype)
+    return _times(x, np.multiply(_keep(x.shape, 1 - p), scale, dtype=x.dtype))
 
+
+def dropout2d(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
+    """y = x · m / (1 − p), each m_nc, for a whole channel, 0 with probability p, else 1  (Tompson et al. 2015)
+
+    Neighbouring pixels tell the same, so that dropping single ones would hide little.
+    Shapes: (N, C, H, W) → the same. Otherwise, noise and errors included, as `dropout`.
+    """
+    x = floating("dropout2d", x)
+    _check("dropout2d", p)
+    if x.ndim != 4:
+        raise ValueError(f"dropout2d expected shape (N, C, H, W), got {x.shape}")
+    if not training or p == 0:
+        return x
+    scale = 1 / (1 - p) if p < 1 else 0.0
+    return _times(x, np.multiply(_keep((*x.shape[:2], 1, 1), 1 - p), scale, dtype=x.dtype))
+
+
+def _times(x: Tensor, mask: np.ndarray) -> Tensor:
     def backward(dy):
         return (dy * mask,)
 
@@ -40,7 +58,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5):
-        _check("Dropout", p)
+        _check(type(self).__name__, p)
         self.p = float(p)
 
     def forward(self, x: Any) -> Tensor:
@@ -48,6 +66,18 @@ class Dropout(Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
+
+
+class Dropout2d(Dropout):
+    """Each channel of each image set to 0 with probability p while training, the others divided by 1 − p.
+
+    Shapes: (N, C, H, W) → the same. Raises ValueError for other ranks, and for p outside 0 … 1.
+    """
+
+    def forward(self, x: Any) -> Tensor:
+        if np.ndim(x) != 4:
+            raise ValueError(f"{self!r} expected shape (N, C, H, W), got {np.shape(x)}")
+        return dropout2d(x, self.p, self.training)
 
 
 def _keep(shape: tuple[int, ...], probability: float) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from scratch.layers import Dropout, Flatten, Identity, Unflatten
+from scratch.layers import Dropout, Dropout2d, Flatten, Identity, Unflatten
 from tests.parity import Case
 
 rng = np.random.default_rng(3)
@@ -23,6 +23,9 @@ CASES = [
     case(Dropout, (3, 4), 0.5, training=False),
     case(Dropout, (3, 4), 0.0),
     case(Dropout, (3, 4), 1.0),
+    case(Dropout2d, (2, 3, 4, 5), 0.5, training=False),
+    case(Dropout2d, (2, 3, 4, 5), 0.0),
+    case(Dropout2d, (2, 3, 4, 5), 1.0),
     case(Flatten, (2, 3, 4, 5)),
     case(Flatten, (2, 3)),
     case(Flatten, (2,), 0),

@@ -9,6 +9,7 @@ import numpy as np
 
 from scratch.activations.elementwise import floating
 from scratch.layers.normalization.layer import affine
+from scratch.layers.normalization.rows import rows_of
 from scratch.module import Module
 from scratch.tensor import Parameter, Tensor, record
 
@@ -27,33 +28,42 @@ def group_norm(
     """
     x = floating("group_norm", x)
     _check("group_norm", x, num_groups)
-    N, C, G, eps = x.shape[0], x.shape[1], num_groups, float(eps)
-    weight, bias = affine("group_norm", weight, bias, (C,), x)
-    w = weight.data.reshape(G, C // G)
-    grouped = x.data.reshape(N, G, C // G, math.prod(x.shape[2:]))
-    m = grouped.shape[2] * grouped.shape[3]
-    mean = np.einsum("ngcl->ng", grouped) / m
-    centred = grouped - mean[:, :, None, None]
-    sigma = np.sqrt(np.einsum("ngcl,ngcl->ng", centred, centred) / m + eps)[:, :, None]
-    y = centred * (w / sigma)[..., None]
-    y += bias.data.reshape(G, C // G, 1)
+    weight, bias = affine("group_norm", weight, bias, (x.shape[1],), x)
+    return norm_by_group(x, num_groups, weight, bias, float(eps))[0]
+
+
+def norm_by_group(x: Tensor, G: int, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """`group_norm`; also μ and var (biased) of each group, repeated for its channels: (N, C)."""
+    N, C = x.shape[:2]
+    m = C // G * math.prod(x.shape[2:])
+    rows, w = rows_of(x.data, by_example=True), weight.data
+    spread, values = rows.spread, rows.view(x.data)
+
+    def over_group(sums):
+        """Sums of the channels (N, C) → the mean over a channel's group, (N, C)."""
+        return np.repeat(sums.reshape(N, G, C // G).sum(axis=2) / m, C // G, axis=1)
+
+    mean = over_group(rows.sum(values))
+    y = values - spread(mean)
+    var = over_group(rows.dot(y, y))
+    sigma = np.sqrt(var + eps)
+    y *= spread(w / sigma)
+    y += spread(bias.data)
 
     def backward(dy):
-        dy = dy.reshape(grouped.shape)
-        sum_dy = np.einsum("ngcl->ngc", dy)
-        sum_dy_x_hat = np.einsum("ngcl,ngcl->ngc", dy, centred) / sigma
-        dx = None
-        if x.requires_grad:
-            mean_g = (sum_dy * w).sum(axis=2, keepdims=True) / m
-            mean_g_x_hat = (sum_dy_x_hat * w).sum(axis=2, keepdims=True) / m
-            dx = dy * (w / sigma)[..., None]
-            dx -= (mean_g / sigma)[..., None]
-            dx -= centred * (mean_g_x_hat / (sigma * sigma))[..., None]
-            dx = dx.reshape(x.shape)
-        dw = sum_dy_x_hat.sum(axis=0).reshape(C) if weight.requires_grad else None
-        return dx, dw, sum_dy.sum(axis=0).reshape(C) if bias.requires_grad else None
+        dy = rows.view(dy)
+        dx = values - spread(mean)
+        sum_dy, sum_dy_x_hat = rows.sum(dy), rows.dot(dy, dx) / sigma
+        dw = sum_dy_x_hat.sum(axis=0) if weight.requires_grad else None
+        db = sum_dy.sum(axis=0) if bias.requires_grad else None
+        if not x.requires_grad:
+            return None, dw, db
+        dx *= spread(over_group(w * sum_dy_x_hat) / (sigma * sigma))
+        dx += spread(over_group(w * sum_dy) / sigma)
+        np.subtract(dy * spread(w / sigma), dx, out=dx)
+        return rows.restore(dx), dw, db
 
-    return record(y.reshape(x.shape), (x, weight, bias), backward)
+    return record(rows.restore(y), (x, weight, bias), backward), mean, var
 
 
 class GroupNorm(Module):
