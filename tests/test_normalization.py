@@ -249,7 +249,8 @@ def in_pieces(x):
 
 IMAGES = {
     "several rows, not square": (3, 4, 5, 7), "one row": (3, 4, 1, 7), "one column": (3, 4, 5, 1),
-    "points": (5, 4, 1, 1), "one channel": (2, 1, 5, 3), "one image": (1, 6, 3, 2), "a sequence": (3, 4, 5), "volumes": (2, 4, 3, 2, 5),
+    "points": (5, 4, 1, 1), "one channel": (2, 1, 5, 3), "one image": (1, 6, 3, 2), "a sequence": (3, 4, 5),
+    "volumes": (2, 4, 3, 2, 5),
     "too large for a row": (2, 3, 181, 127),
 }  # fmt: skip
 NORMS = {
