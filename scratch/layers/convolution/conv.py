@@ -1,6 +1,11 @@
 """Convolution: one small kernel of weights laid on every place of an image, so that a pattern is known wherever it is.
 
 The definition as loops is plain.py, the same by a matrix product im2col.py; the layers compute with fast.py.
+A worked example, with one image, one channel each, b = 0, and dy as it may come from above:
+
+    x = 1  2  0    W = 1  2    y = 4 −1    dy = 1  0    ∂L/∂x = 1  2  0    ∂L/∂W = 0  1    ∂L/∂b = 2
+        0  1  3        0 −1        1  6         2 −1            2  2 −2            3  2
+        2  1  1                                                 0 −2  1
 """
 
 from __future__ import annotations
@@ -160,8 +165,8 @@ class Convolution(Module):
         self.kernel_size = sizes(who, "kernel_size", kernel_size, axes)
         self.stride = sizes(who, "stride", stride, axes)
         self.dilation = sizes(who, "dilation", dilation, axes)
-        self.padding = padding if isinstance(padding, str) or np.ndim(padding) else (padding,) * axes
         self.sides = sides(who, padding, self.kernel_size, self.stride, self.dilation)
+        self.padding = (padding,) * axes if isinstance(padding, (int, np.integer)) else padding
         self.groups = groups
         self.padding_mode = padding_mode
         shape = self.weight_shape()

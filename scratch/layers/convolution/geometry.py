@@ -26,7 +26,7 @@ REORDER = {1: "x.transpose(0, 2, 1)", 2: "x.transpose(0, 3, 1, 2)"}
 
 def sizes(who: Any, name: str, value: Any, axes: int, least: int = 1) -> tuple[int, ...]:
     """A number for each axis, from one number or from as many. Raises ValueError for others, and below `least`."""
-    values = (value,) * axes if np.ndim(value) == 0 else tuple(value)
+    values = tuple(value) if isinstance(value, (Sequence, np.ndarray)) else (value,) * axes
     if len(values) != axes or not all(_is_integer(v) and v >= least for v in values):
         many = "an integer" if axes == 1 else f"an integer or {axes} of them"
         raise ValueError(f"{who} expected {name} to be {many}, at least {least}, got {value!r}")
@@ -56,9 +56,9 @@ def sides(
             )
         totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         return tuple((total // 2, total - total // 2) for total in totals)
-    if np.ndim(padding) == 0 or all(np.ndim(side) == 0 for side in padding):
+    if not isinstance(padding, Sequence) or not any(isinstance(side, Sequence) for side in padding):
         return tuple((p, p) for p in sizes(who, "padding", padding, axes, least=0))
-    if len(padding) != axes or any(np.ndim(side) != 1 for side in padding):
+    if len(padding) != axes or not all(isinstance(side, Sequence) for side in padding):
         each = ", ".join(["(before, after)"] * axes)
         raise ValueError(f"{who} expected padding in pairs to be ({each}{',' * (axes == 1)}), got {padding!r}")
     pairs = [sizes(who, "each of padding's pairs", side, 2, least=0) for side in padding]

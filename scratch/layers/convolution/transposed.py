@@ -181,12 +181,10 @@ class TransposedConvolution(Convolution):
         if output_size is None:
             check_outputs(self, transposed_sizes(*arguments, self.output_padding), shape[2:])
             return self.output_padding
-        wanted = tuple(output_size)[-self.axes :]
         least = transposed_sizes(*arguments, (0,) * self.axes)
-        more = tuple(want - n for want, n in zip(wanted, least, strict=True))
-        if len(output_size) not in (self.axes, self.axes + 2) or any(
-            not 0 <= m < s for m, s in zip(more, self.stride, strict=True)
-        ):
+        more = tuple(want - n for want, n in zip(tuple(output_size)[-self.axes :], least, strict=False))
+        fits = all(0 <= m < s for m, s in zip(more, self.stride, strict=False))
+        if not fits or len(output_size) not in (self.axes, self.axes + 2):
             most = tuple(n + s - 1 for n, s in zip(least, self.stride, strict=True))
             raise ValueError(
                 f"{self!r} expected output_size from {least} to {most} for x of shape {shape}, got {tuple(output_size)}"
