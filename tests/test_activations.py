@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 
 from scratch import Module, Sequential, Tensor, activations, gradcheck, no_grad
-from scratch.activations import elu, gelu, leaky_relu, log_softmax, relu, relu6, sigmoid, silu, softmax, softplus, tanh
+from scratch.activations import (
+    elu,
+    gelu,
+    hardswish,
+    leaky_relu,
+    log_softmax,
+    relu,
+    relu6,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    tanh,
+)
 from scratch.activations.gaussian import BLOCK, normal_tail
 from scratch.combine import where
 from scratch.gradcheck import GradcheckError
@@ -29,6 +42,7 @@ ELEMENTWISE = [
     with_options(leaky_relu, negative_slope=1.6),
     with_options(leaky_relu, negative_slope=-0.4),
     relu6,
+    hardswish,
     sigmoid,
     tanh,
     silu,
@@ -70,8 +84,8 @@ def test_the_derivative_along_every_axis(function, shape, dim):
 
 
 # What PyTorch gives at exactly 0.
-AT_ZERO = {"relu": 0, "leaky_relu": 0.01, "relu6": 0, "sigmoid": 0.25, "tanh": 1, "silu": 0.5, "elu": 1}
-AT_ZERO |= {"elu(alpha=0.3)": 0.3, "softplus": 0.5, "gelu": 0.5, "gelu(approximate=tanh)": 0.5}
+AT_ZERO = {"relu": 0, "leaky_relu": 0.01, "relu6": 0, "hardswish": 0.5, "sigmoid": 0.25, "tanh": 1, "silu": 0.5}
+AT_ZERO |= {"elu": 1, "elu(alpha=0.3)": 0.3, "softplus": 0.5, "gelu": 0.5, "gelu(approximate=tanh)": 0.5}
 
 
 @pytest.mark.parametrize("function", [f for f in ELEMENTWISE if name(f) in AT_ZERO], ids=name)
@@ -85,6 +99,21 @@ def test_relu6_is_flat_at_both_kinks():
     x = Tensor(np.array([0.0, 6.0, 3.0, 7.0, -1.0]), requires_grad=True)
     relu6(x).backward(np.arange(1.0, 6.0))
     assert x.grad.tolist() == [0, 0, 3, 0, 0]
+
+
+def test_hardswish_has_the_outer_slopes_at_both_kinks():
+    x = Tensor(np.array([-3.0, 3.0, -4.0, 4.0, 1.0]), requires_grad=True)
+    y = hardswish(x)
+    y.backward(np.arange(1.0, 6.0))
+    np.testing.assert_allclose(y.data, [0, 3, 0, 4, 4 / 6], rtol=1e-15)
+    np.testing.assert_allclose(x.grad, [0, 2, 0, 4, 5 * 5 / 6], rtol=1e-15)
+
+
+def test_relu_keeps_what_is_not_a_number_and_whole_numbers():
+    assert np.isnan(relu(Tensor(np.array([np.nan]))).data[0]) and np.isnan(relu6(Tensor(np.array([np.nan]))).data[0])
+    for function in (relu, relu6):
+        y = function(Tensor(np.array([-2, 0, 5])))
+        assert y.data.tolist() == [0, 0, 5] and y.dtype == np.int64
 
 
 # -- twins composed of primitives ---------------------------------------------------------------------------------
@@ -113,6 +142,7 @@ TWINS = [
     (relu, lambda x: where(x.data > 0, x, 0.0)),
     (leaky_relu, lambda x: where(x.data > 0, x, x * 0.01)),
     (relu6, lambda x: x.clip(0, 6)),
+    (hardswish, lambda x: x * (x + 3).clip(0, 6) / 6),
     (sigmoid, lambda x: 1 / (1 + (-x).exp())),
     (tanh, lambda x: (x.exp() - (-x).exp()) / (x.exp() + (-x).exp())),
     (silu, lambda x: x / (1 + (-x).exp())),
@@ -225,6 +255,7 @@ ENDS = {  # at −1e4 and at 1e4: value, derivative
     "relu": (0, 0, 1e4, 1),
     "leaky_relu": (-100, 0.01, 1e4, 1),
     "relu6": (0, 0, 6, 0),
+    "hardswish": (0, 0, 1e4, 1),
     "sigmoid": (0, 0, 1, 0),
     "tanh": (-1, 0, 1, 0),
     "silu": (0, 0, 1e4, 1),
@@ -326,10 +357,14 @@ def test_any_memory_layout_gives_the_same(function):
     np.testing.assert_allclose(t.grad, u.grad, rtol=1e-13, atol=1e-15)
 
 
-@pytest.mark.parametrize("function", [relu, leaky_relu, relu6, sigmoid, tanh, silu, elu, softplus], ids=name)
+@pytest.mark.parametrize(
+    "function", [relu, leaky_relu, relu6, hardswish, sigmoid, tanh, silu, elu, softplus], ids=name
+)
 def test_channels_last_memory_is_preserved(function):
-    x = rng.standard_normal((2, 5, 4, 3)).astype(np.float32).transpose(0, 3, 1, 2)
-    assert function(Tensor(x)).data.strides == x.strides
+    x, dy = rng.standard_normal((2, 2, 5, 4, 3)).astype(np.float32).transpose(0, 1, 4, 2, 3)
+    y = function(Tensor(x, requires_grad=True))
+    (dx,) = y._backward(dy)
+    assert y.data.strides == dx.strides == x.strides
 
 
 @pytest.mark.parametrize("function", [f for f in EVERY if "dim=0" not in name(f)], ids=name)
@@ -374,6 +409,7 @@ MODULES = [
     (activations.ReLU(), relu, "ReLU()"),
     (activations.LeakyReLU(0.2), with_options(leaky_relu, negative_slope=0.2), "LeakyReLU(negative_slope=0.2)"),
     (activations.ReLU6(), relu6, "ReLU6()"),
+    (activations.Hardswish(), hardswish, "Hardswish()"),
     (activations.ELU(0.7), with_options(elu, alpha=0.7), "ELU(alpha=0.7)"),
     (activations.Sigmoid(), sigmoid, "Sigmoid()"),
     (activations.Tanh(), tanh, "Tanh()"),

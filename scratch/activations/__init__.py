@@ -6,11 +6,12 @@ of ±1e4. ValueError for inputs that are not floating-point numbers, where the f
 """
 
 from scratch.activations.distributions import log_softmax, softmax
-from scratch.activations.elementwise import elu, leaky_relu, relu, relu6, sigmoid, silu, softplus, tanh
+from scratch.activations.elementwise import elu, hardswish, leaky_relu, relu, relu6, sigmoid, silu, softplus, tanh
 from scratch.activations.gaussian import gelu
 from scratch.activations.modules import (
     ELU,
     GELU,
+    Hardswish,
     LeakyReLU,
     LogSoftmax,
     ReLU,
@@ -23,8 +24,8 @@ from scratch.activations.modules import (
 )
 
 __all__ = [
-    "ELU", "GELU", "LeakyReLU", "LogSoftmax", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softmax",
+    "ELU", "GELU", "Hardswish", "LeakyReLU", "LogSoftmax", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softmax",
     "Softplus", "Tanh",
-    "elu", "gelu", "leaky_relu", "log_softmax", "relu", "relu6", "sigmoid", "silu", "softmax",
+    "elu", "gelu", "hardswish", "leaky_relu", "log_softmax", "relu", "relu6", "sigmoid", "silu", "softmax",
     "softplus", "tanh",
 ]  # fmt: skip

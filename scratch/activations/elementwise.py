@@ -1,14 +1,15 @@
 """Activations of each element: pieces of straight lines, then functions built of exponentials.
 
-Three habits are for speed alone. A bound is an array, not a number: NumPy's `maximum` of two arrays is vectorised,
-that of an array and a number is not (3 to 4 times slower). A choice is a product with a mask, not `np.where`, whose
-branch the processor cannot predict (3 to 18 times slower on random signs). And one array is made, then worked on in
-place: fresh memory costs more than the arithmetic. (It is made by `empty_like` where `out=` follows, since NumPy's
-operators turn an array without axes into a number.)
+Three habits are for speed alone. A bound is `clip`'s, both ends given, or an array: NumPy's `clip` and its `maximum` of
+two arrays are vectorised, `maximum` of an array and a number is not (3 to 4 times slower). A choice is a product with a
+mask, not `np.where`, whose branch the processor cannot predict (3 to 18 times slower on random signs). And one array is
+made, then worked on in place: fresh memory costs more than the arithmetic. (It is made by `empty_like` where `out=`
+follows, since NumPy's operators turn an array without axes into a number.)
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,7 @@ from scratch.tensor import Array, Tensor, as_tensor, record
 def relu(x: Any) -> Tensor:
     """y = max(x, 0),  dy/dx = 1 where x > 0, else 0  (Nair and Hinton 2010)"""
     x = as_tensor(x)
-    y = np.zeros_like(x.data)
-    np.maximum(x.data, y, out=y)
+    y = np.clip(x.data, 0, _highest(x), out=np.empty_like(x.data))
 
     def backward(dy):
         dx = (y > 0).astype(dy.dtype)
@@ -49,12 +49,12 @@ def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
 def relu6(x: Any) -> Tensor:
     """y = min(max(x, 0), 6),  dy/dx = 1 where 0 < x < 6, else 0  (Howard et al. 2017)"""
     x = as_tensor(x)
-    y = np.zeros_like(x.data)
-    np.maximum(x.data, y, out=y)
-    np.minimum(y, np.full_like(y, 6), out=y)
+    y = np.clip(x.data, 0, 6, out=np.empty_like(x.data))
 
     def backward(dy):
-        return (dy * ((y > 0) & (y < 6)),)
+        dx = ((y > 0) & (y < 6)).astype(dy.dtype)
+        dx *= dy
+        return (dx,)
 
     return record(y, (x,), backward)
 
@@ -98,6 +98,28 @@ def silu(x: Any) -> Tensor:
         dx = 1 - s
         dx *= y
         dx += s
+        dx *= dy
+        return (dx,)
+
+    return record(y, (x,), backward)
+
+
+def hardswish(x: Any) -> Tensor:
+    """y = x r / 6,  r = min(max(x + 3, 0), 6);  dy/dx = r / 6 + x / 6 where 0 < r < 6  (Howard et al. 2019)
+
+    Swish with straight lines for the sigmoid. dy/dx jumps by ½ at ±3 and has the outer value there, 0 and 1.
+    """
+    x = floating("hardswish", x)
+    r = np.add(x.data, 3, out=np.empty_like(x.data))
+    np.clip(r, 0, 6, out=r)
+    y = x.data * r
+    y *= 1 / 6
+
+    def backward(dy):
+        dx = ((r > 0) & (r < 6)).astype(dy.dtype)
+        dx *= x.data
+        dx += r
+        dx *= 1 / 6
         dx *= dy
         return (dx,)
 
@@ -151,6 +173,11 @@ def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
         return (dx,)
 
     return record(y, (x,), backward)
+
+
+def _highest(x: Tensor) -> Any:
+    """No bound: ∞, or for whole numbers, which have none, the largest one."""
+    return math.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).max
 
 
 def _sigmoid(x: Array) -> Array:

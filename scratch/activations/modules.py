@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from scratch.activations.distributions import log_softmax, softmax
-from scratch.activations.elementwise import elu, leaky_relu, relu, relu6, sigmoid, silu, softplus, tanh
+from scratch.activations.elementwise import elu, hardswish, leaky_relu, relu, relu6, sigmoid, silu, softplus, tanh
 from scratch.activations.gaussian import gelu
 from scratch.module import Module
 from scratch.tensor import Tensor
@@ -36,6 +36,13 @@ class ReLU6(Module):
 
     def forward(self, x: Any) -> Tensor:
         return relu6(x)
+
+
+class Hardswish(Module):
+    """`hardswish` in a Sequential."""
+
+    def forward(self, x: Any) -> Tensor:
+        return hardswish(x)
 
 
 class ELU(Module):
