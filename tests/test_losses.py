@@ -493,3 +493,52 @@ def test_everything_is_listed():
     classes = {n for n in losses.__all__ if isinstance(getattr(losses, n), type)}
     assert classes == {type(module).__name__ for module, *_ in MODULES}
     assert all(issubclass(getattr(losses, n), Module) for n in classes)
+
+
+# -- images ------------------------------------------------------------------------------------------------------
+
+
+def of_images(classes):
+    """Scores whose memory is (N, H, W, C), as a convolution leaves them, and a label for each pixel."""
+    scores = np.moveaxis(numbers(3, 5, 7, classes), -1, 1)
+    return scores, labels(classes, 3, 5, 7)
+
+
+@pytest.mark.parametrize("classes", [1, 4, 16, 17])  # short and long rows find their maximum in different ways
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"ignore_index": 0}], ids=str)
+def test_every_pixel_is_a_row(classes, options):
+    if classes == 1:
+        options = {}
+    scores, target = of_images(classes)
+    image, rows = Tensor(scores, True), Tensor(np.moveaxis(scores, 1, -1).reshape(-1, classes).copy(), True)
+    y, expected = cross_entropy(image, target, **options), cross_entropy(rows, target.reshape(-1), **options)
+    np.testing.assert_allclose(y.data, expected.data, rtol=1e-14)
+    (dx,), (drows,) = y._backward(np.float64(1.5)), expected._backward(np.float64(1.5))
+    np.testing.assert_allclose(np.moveaxis(dx, 1, -1).reshape(-1, classes), drows, rtol=1e-13, atol=1e-16)
+    assert dx.strides == scores.strides
+
+
+def test_pixels_as_probabilities_equal_labels_where_they_are_certain():
+    scores, target = of_images(4)
+    certain = np.moveaxis(np.eye(4)[target], -1, 1)
+    image, same = Tensor(scores, True), Tensor(scores, True)
+    cross_entropy(image, target, reduction="none").backward(np.ones(target.shape))
+    cross_entropy(same, certain, reduction="none").backward(np.ones(target.shape))
+    np.testing.assert_allclose(same.grad, image.grad, rtol=1e-12, atol=1e-14)
+
+
+def test_the_largest_score_may_be_anywhere_in_the_row():
+    for classes in (3, 16, 17, 40):
+        scores = np.full((classes, classes), -1e4, np.float32)
+        np.fill_diagonal(scores, 1e4)
+        assert cross_entropy(scores, np.arange(classes)).item() == 0
+        assert cross_entropy(scores, np.roll(np.arange(classes), 1)).item() == pytest.approx(2e4)
+
+
+def test_binary_cross_entropy_of_masks_keeps_channels_last_memory():
+    scores, mask = np.moveaxis(numbers(2, 5, 7, 3), -1, 1), np.moveaxis(chances(2, 5, 7, 3), -1, 1)
+    x = Tensor(scores, True)
+    y = binary_cross_entropy_with_logits(x, mask)
+    (dx, *_) = y._backward(np.float64(1))
+    np.testing.assert_allclose(dx, (1 / (1 + np.exp(-scores)) - mask) / mask.size, rtol=1e-12)
+    assert dx.strides == scores.strides

@@ -5,6 +5,7 @@ Inside, the scores are rows (R, C), one a position, and the labels a row (R,).
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def cross_entropy(
 def _hard_cross_entropy(x: Tensor, labels: Array, w_y: Array | None, reduction: str, count: float) -> Tensor:
     """ℓ = w_y (ln Σ_c e^{x_c} − x_y),  ∂ℓ/∂x_c = w_y (p_c − [c = y]); the same for x − max x, which cannot overflow"""
     rows = _rows(x.data)
-    z = rows - rows.max(axis=1, keepdims=True)
+    z = rows - _largest(rows)
     n = np.arange(labels.size)
     loss = -z[n, labels]
     e = np.exp(z, out=z)
@@ -84,8 +85,8 @@ def _soft_cross_entropy(
 ) -> Tensor:
     """ℓ = −Σ_c q_c ln p_c,  ∂ℓ/∂x = p Σ_c q_c − q,  and ∂ℓ/∂t = −slope · ln p where q = slope · t + a constant"""
     rows = _rows(x.data)
-    log_p = rows - rows.max(axis=1, keepdims=True)
-    log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))
+    log_p = rows - _largest(rows)
+    log_p -= np.log(np.einsum("nc->n", np.exp(log_p)))[:, None]
     y, share = reduce(-np.einsum("nc,nc->n", q, log_p), reduction, count, _positions(x))
 
     def backward(dy):
@@ -166,6 +167,11 @@ def _rows(x: Array) -> Array:
     if x.ndim == 2:
         return x
     return x[None] if x.ndim == 1 else np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
+
+
+def _largest(rows: Array) -> Array:
+    """The maximum of each row, (R, 1). Of short rows by columns: `max` takes 40 ns a row, however short it is."""
+    return functools.reduce(np.maximum, rows.T)[:, None] if rows.shape[1] <= 16 else rows.max(axis=1, keepdims=True)
 
 
 def _unrows(rows: Array, x: Tensor) -> Array:
