@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from scratch.activations.elementwise import floating
+from scratch.layers.pooling.windows import ordered_as
 from scratch.module import Module
 from scratch.tensor import Array, Tensor, record
 
@@ -33,9 +34,7 @@ def _interpolate(who: str, input: Any, size: Any, scale_factor: Any, mode: str, 
     x = _images(who, input)
     out, scales = _output(who, x, size, scale_factor)
     plain = (1,) if mode == "bilinear" else (1, 2)
-    axes = [
-        (n, m, m / n if m / n in plain else scale) for n, m, scale in zip(x.shape[2:], out, scales, strict=True)
-    ]
+    axes = [(n, m, m / n if m / n in plain else scale) for n, m, scale in zip(x.shape[2:], out, scales, strict=True)]
     if mode == "bilinear":
         A, B = (_straight_lines(n, m, scale, bool(align_corners)).astype(x.dtype) for n, m, scale in axes)
         return _bilinear(x, A, B)
@@ -55,6 +54,7 @@ def _repeated(x: Tensor, kh: int, kw: int) -> Tensor:
         y[:, :, i::kh] = wide
 
     def backward(dy):
+        dy = ordered_as(y, dy)
         rows = dy[:, :, ::kh]
         for i in range(1, kh):
             rows = rows + dy[:, :, i::kh]
@@ -76,7 +76,7 @@ def _nearest(x: Tensor, rows: Array, columns: Array) -> Tensor:
             (sources[:, None] == np.arange(n)).astype(dy.dtype)
             for sources, n in zip((rows, columns), x.shape[2:], strict=True)
         )
-        return (_along_width(_along_height(dy, A.T), B.T),)
+        return (_along_width(_along_height(ordered_as(y, dy), A.T), B.T),)
 
     return record(y, (x,), backward)
 
@@ -86,7 +86,7 @@ def _bilinear(x: Tensor, A: Array, B: Array) -> Tensor:
     y = _along_width(_along_height(x.data, A), B)
 
     def backward(dy):
-        return (_along_width(_along_height(dy, A.T), B.T),)
+        return (_along_width(_along_height(ordered_as(y, dy), A.T), B.T),)
 
     return record(y, (x,), backward)
 
@@ -143,9 +143,9 @@ def pixel_shuffle(input: Any, upscale_factor: int) -> Tensor:
         raise ValueError(f"PixelShuffle expected a multiple of {r}² channels in (N, C, H, W), got {x.shape}")
 
     def backward(dy):
-        return (_to_channels(dy, r),)
+        return (_to_channels(dy, r, x.data),)
 
-    return record(_to_pixels(x.data, r), (x,), backward)
+    return record(_to_pixels(x.data, r, x.data), (x,), backward)
 
 
 def pixel_unshuffle(input: Any, downscale_factor: int) -> Tensor:
@@ -158,23 +158,25 @@ def pixel_unshuffle(input: Any, downscale_factor: int) -> Tensor:
         raise ValueError(f"PixelUnshuffle expected H and W divisible by {r} in (N, C, H, W), got {x.shape}")
 
     def backward(dy):
-        return (_to_pixels(dy, r),)
+        return (_to_pixels(dy, r, x.data),)
 
-    return record(_to_channels(x.data, r), (x,), backward)
+    return record(_to_channels(x.data, r, x.data), (x,), backward)
 
 
-def _to_pixels(x: Array, r: int) -> Array:
+def _to_pixels(x: Array, r: int, like: Array) -> Array:
+    """(N, C r², H, W) → (N, C, H r, W r), in the order in memory of `like`."""
     N, C, H, W = x.shape
-    y = np.empty_like(x, shape=(N, C // (r * r), H * r, W * r))
+    y = np.empty_like(like, shape=(N, C // (r * r), H * r, W * r))
     for i in range(r):
         for j in range(r):
             y[:, :, i::r, j::r] = x[:, i * r + j :: r * r]
     return y
 
 
-def _to_channels(x: Array, r: int) -> Array:
+def _to_channels(x: Array, r: int, like: Array) -> Array:
+    """(N, C, H r, W r) → (N, C r², H, W), in the order in memory of `like`."""
     N, C, H, W = x.shape
-    y = np.empty_like(x, shape=(N, C * r * r, H // r, W // r))
+    y = np.empty_like(like, shape=(N, C * r * r, H // r, W // r))
     for i in range(r):
         for j in range(r):
             y[:, i * r + j :: r * r] = x[:, :, i::r, j::r]

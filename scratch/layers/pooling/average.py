@@ -71,7 +71,7 @@ def _mean(x: Tensor, windows: list[Windows], divisor: int | None = None) -> Tens
     y *= share
 
     def backward(dy):
-        dx = np.multiply(dy, share, out=np.empty_like(dy))
+        dx = np.multiply(dy, share, out=np.empty_like(x.data, shape=dy.shape))
         for axis in range(-1, -1 - len(windows), -1):
             dx = _spread(dx, axis, windows[axis])
         return (dx,)
@@ -187,9 +187,7 @@ class AvgPool1d(Module):
         self.count_include_pad = count_include_pad
 
     def forward(self, input: Any) -> Tensor:
-        return avg_pool1d(
-            input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
-        )
+        return avg_pool1d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
 
     def extra_repr(self) -> str:
         names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")

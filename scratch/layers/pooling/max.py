@@ -7,7 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from scratch.layers.pooling.windows import Size, Windows, at, images, output_sizes, whole, windows_of
+from scratch.layers.pooling.windows import (
+    Size,
+    Windows,
+    at,
+    blocks,
+    images,
+    ordered_as,
+    output_sizes,
+    whole,
+    windows_of,
+)
 from scratch.module import Module
 from scratch.tensor import Array, Tensor, record
 
@@ -63,9 +73,13 @@ def _max(x: Tensor, windows: list[Windows], return_indices: bool) -> Any:
         stages.append(_largest(stages[-1], axis, along))
 
     def backward(dy):
-        for axis in range(-len(windows), 0):
-            dy = _to_winners(dy, stages[-1 - axis], stages[-axis], axis, windows[axis])
-        return (dy,)
+        dx, dy = np.empty_like(x.data), ordered_as(stages[-1], dy)
+        for some in blocks(x.data):
+            gradient = dy[some]
+            for axis in range(-len(windows), 0):
+                out = dx[some] if axis == -1 else np.empty_like(stages[-1 - axis][some])
+                gradient = _to_winners(gradient, stages[-1 - axis][some], stages[-axis][some], axis, windows[axis], out)
+        return (dx,)
 
     y = record(stages[-1], (x,), backward)
     return (y, _places(stages, windows)) if return_indices else y
@@ -89,16 +103,17 @@ def _largest(x: Array, axis: int, windows: Windows) -> Array:
     return y
 
 
-def _to_winners(dy: Array, x: Array, y: Array, axis: int, windows: Windows) -> Array:
+def _to_winners(dy: Array, x: Array, y: Array, axis: int, windows: Windows, dx: Array) -> Array:
     """dy where x was its window's largest y. What the first such x has taken is gone for the others: ties need no mask.
 
     Overlapping windows add up.
     """
-    dx = np.empty_like(x) if windows.tiled else np.zeros_like(x)
+    if not windows.tiled:
+        dx.fill(0)
     left = dy
-    for t, (outputs, inputs) in enumerate(windows.steps):
+    for t, (outputs, inputs) in enumerate(windows.steps, start=1):
         here, source = at(axis, outputs), at(axis, inputs)
-        if windows.tiled and t == len(windows.steps) - 1:
+        if t == len(windows.steps) and windows.tiled:
             dx[source] = left  # nobody else was the largest
             break
         taken = (x[source] == y[here]).astype(dy.dtype)
@@ -107,11 +122,11 @@ def _to_winners(dy: Array, x: Array, y: Array, axis: int, windows: Windows) -> A
             dx[source] = taken
         else:
             dx[source] += taken
-        if t == 0:
-            left = left.copy() if not whole(windows, outputs) else left - taken
-            if whole(windows, outputs):
-                continue
-        left[here] -= taken
+        if whole(windows, outputs):
+            left = left - taken
+        else:
+            left = left.copy("K")
+            left[here] -= taken
     return dx
 
 

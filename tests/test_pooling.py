@@ -1,0 +1,326 @@
+"""Pooling: the readable form as a twin, ties, the order in memory, gradients, and what is refused."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import sliding_window_view
+
+from scratch import Tensor, gradcheck
+from scratch.layers import (
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
+    AvgPool2d,
+    MaxPool2d,
+    adaptive_avg_pool2d,
+    adaptive_max_pool2d,
+    avg_pool1d,
+    avg_pool2d,
+    max_pool1d,
+    max_pool2d,
+)
+from scratch.layers.pooling import windows as geometry
+
+rng = np.random.default_rng(0)
+
+
+def channels_last(x: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+
+
+def every_second(x: np.ndarray) -> np.ndarray:
+    wide = np.full(tuple(2 * n for n in x.shape), 99, x.dtype)
+    view = wide[tuple(slice(None, None, 2) for _ in x.shape)]
+    view[...] = x
+    return view
+
+
+def backwards(x: np.ndarray) -> np.ndarray:
+    return x[:, :, ::-1, ::-1].copy()[:, :, ::-1, ::-1]
+
+
+ARRANGEMENTS = [np.ascontiguousarray, channels_last, every_second, np.asfortranarray, backwards]
+
+
+def forward_and_backward(function, x, dy):
+    x = Tensor(x, requires_grad=True)
+    y = function(x)
+    y.backward(dy)
+    return y.data, x.grad
+
+
+# -- the readable form: all windows as one view, then their largest or their mean --------------------------------
+
+
+def pool_plainly(kind, x, dy, k, stride, padding, dilation=(1, 1)):
+    """Values and gradient of max (first in reading order) or average pooling, window by window."""
+    (ph, pw), (sh, sw), (dh, dw) = padding, stride, dilation
+    fill = -np.inf if kind == "max" else 0.0
+    padded = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=fill)
+    reach = (dh * (k[0] - 1) + 1, dw * (k[1] - 1) + 1)
+    windows = sliding_window_view(padded, reach, axis=(2, 3))[:, :, ::sh, ::sw, ::dh, ::dw]
+    flat = windows.reshape(*windows.shape[:4], -1)
+    dx = np.zeros_like(padded)
+    for n, c, i, j in np.ndindex(flat.shape[:4]):
+        if kind == "max":
+            a, b = divmod(int(flat[n, c, i, j].argmax()), k[1])
+            dx[n, c, i * sh + a * dh, j * sw + b * dw] += dy[n, c, i, j]
+        else:
+            dx[n, c, i * sh : i * sh + k[0], j * sw : j * sw + k[1]] += dy[n, c, i, j] / flat.shape[-1]
+    y = flat.max(axis=-1) if kind == "max" else flat.mean(axis=-1)
+    H, W = x.shape[2:]
+    return y, dx[:, :, ph : ph + H, pw : pw + W]
+
+
+GEOMETRIES = [
+    ((2, 2), (2, 2), (0, 0)),
+    ((3, 3), (2, 2), (1, 1)),
+    ((3, 2), (1, 3), (1, 0)),
+    ((2, 3), (3, 1), (0, 1)),
+    ((4, 3), (2, 2), (2, 1)),
+    ((1, 1), (1, 1), (0, 0)),
+]
+
+
+@pytest.mark.parametrize("arrange", ARRANGEMENTS)
+@pytest.mark.parametrize(("k", "stride", "padding"), GEOMETRIES)
+def test_equals_the_readable_form(k, stride, padding, arrange):
+    x = rng.integers(-2, 3, (2, 3, 8, 7)).astype(float)  # few values, many ties
+    for kind, function in (("max", max_pool2d), ("average", avg_pool2d)):
+        shape = function(x, k, stride, padding).shape
+        dy = rng.standard_normal(shape)
+        y, dx = forward_and_backward(lambda x, f=function: f(x, k, stride, padding), arrange(x), arrange(dy))
+        expected_y, expected_dx = pool_plainly(kind, x, dy, k, stride, padding)
+        np.testing.assert_allclose(y, expected_y, rtol=1e-13)
+        np.testing.assert_allclose(dx, expected_dx, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("dilation", [(2, 1), (1, 3), (2, 2)])
+def test_dilated_windows_equal_the_readable_form(dilation):
+    x = rng.integers(-2, 3, (2, 3, 9, 8)).astype(float)
+    dy = rng.standard_normal(max_pool2d(x, (3, 2), (2, 1), 1, dilation).shape)
+    y, dx = forward_and_backward(lambda x: max_pool2d(x, (3, 2), (2, 1), 1, dilation), channels_last(x), dy)
+    expected_y, expected_dx = pool_plainly("max", x, dy, (3, 2), (2, 1), (1, 1), dilation)
+    np.testing.assert_array_equal(y, expected_y)
+    np.testing.assert_allclose(dx, expected_dx, rtol=1e-13)
+
+
+@pytest.mark.parametrize(("n", "out"), [(7, 3), (6, 4), (3, 7), (2, 9), (5, 5), (8, 2), (5, 1)])
+def test_adaptive_windows_equal_their_definition(n, out):
+    """Window o of H' reads from ⌊o H / H'⌋ up to ⌈(o + 1) H / H'⌉, with exact ties in the maximum."""
+    x = rng.integers(-1, 2, (2, 3, n, 4)).astype(float)
+    dy = rng.standard_normal((2, 3, out, 4))
+    mean, dmean = forward_and_backward(lambda x: adaptive_avg_pool2d(x, (out, None)), channels_last(x), dy)
+    largest, dlargest = forward_and_backward(lambda x: adaptive_max_pool2d(x, (out, None)), x, dy)
+    expected_mean, expected_largest = np.zeros_like(x), np.zeros_like(x)
+    for o in range(out):
+        rows = slice(int(np.floor(o * n / out)), int(np.ceil((o + 1) * n / out)))
+        part = x[:, :, rows]
+        np.testing.assert_allclose(mean[:, :, o], part.mean(axis=2), rtol=1e-13, atol=1e-14)
+        np.testing.assert_array_equal(largest[:, :, o], part.max(axis=2))
+        expected_mean[:, :, rows] += dy[:, :, o : o + 1] / part.shape[2]
+        first = np.arange(part.shape[2])[:, None] == part.argmax(axis=2)[:, :, None]
+        expected_largest[:, :, rows] += first * dy[:, :, o : o + 1]
+    np.testing.assert_allclose(dmean, expected_mean, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(dlargest, expected_largest, rtol=1e-12, atol=1e-14)
+
+
+# -- max: who wins -----------------------------------------------------------------------------------------------
+
+
+def test_of_several_largest_the_first_in_reading_order_takes_the_gradient():
+    x = np.array([[0.0, 5.0, 5.0], [5.0, 5.0, 1.0], [5.0, 0.0, 5.0]])[None, None]
+    dy = np.array([[[[1.0, 10.0], [100.0, 1000.0]]]])
+    _, dx = forward_and_backward(lambda x: max_pool2d(x, 2, 1), x, dy)
+    np.testing.assert_array_equal(dx[0, 0], [[0, 11, 0], [100, 1000, 0], [0, 0, 0]])
+
+
+def test_the_first_row_goes_before_the_first_column():
+    x = np.array([[0.0, 7.0], [7.0, 0.0]])[None, None]
+    _, dx = forward_and_backward(lambda x: max_pool2d(x, 2), x, np.ones((1, 1, 1, 1)))
+    np.testing.assert_array_equal(dx[0, 0], [[0, 1], [0, 0]])
+
+
+def test_padding_never_wins_over_negative_numbers():
+    x = -1 - rng.random((1, 2, 4, 5))
+    y = max_pool2d(x, 3, 2, 1)
+    assert (y.data < -1).all() and y.shape == (1, 2, 2, 3)
+
+
+def test_minus_infinity_wins_where_there_is_nothing_else():
+    x = np.full((1, 1, 4, 4), -np.inf)
+    y, dx = forward_and_backward(lambda x: max_pool2d(x, 3, 2, 1), x, np.full((1, 1, 2, 2), 3.0))
+    assert (y == -np.inf).all()
+    assert dx.sum() == 12 and dx[0, 0, 0, 0] == 3
+
+
+def test_a_nan_is_passed_on_and_stays_in_its_windows():
+    x = rng.standard_normal((1, 1, 4, 6))
+    x[0, 0, 1, 4] = np.nan
+    y, places = max_pool2d(x, 2, return_indices=True)
+    assert np.isnan(y.data[0, 0]).tolist() == [[False, False, True], [False, False, False]]
+    assert places[0, 0, 0, 2] == 1 * 6 + 4
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": 1}, {"padding": 1, "dilation": 2}, {"ceil_mode": True}])
+def test_indices_name_the_winners(options):
+    x = rng.integers(-2, 3, (2, 3, 7, 5)).astype(np.float32)
+    y, places = max_pool2d(channels_last(x), 3, return_indices=True, **options)
+    assert places.dtype == np.int64 and places.shape == y.shape
+    named = np.take_along_axis(x.reshape(2, 3, 35), places.reshape(2, 3, -1), 2)
+    np.testing.assert_array_equal(named, y.data.reshape(2, 3, -1))
+    module = MaxPool2d(3, return_indices=True, **options)
+    np.testing.assert_array_equal(module(x)[1], places)
+
+
+def test_a_window_of_padding_alone_gives_minus_infinity_and_takes_no_gradient():
+    """Dilation can step over an image of one row; PyTorch then writes outside of its memory."""
+    y, dx = forward_and_backward(
+        lambda x: max_pool2d(x, (2, 1), 1, (1, 0), (2, 1)), np.array([[[[2.0, 3.0]]]]), np.ones((1, 1, 1, 2))
+    )
+    assert (y == -np.inf).all() and not dx.any()
+
+
+# -- ceil mode ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "stride", "padding", "floor", "ceil"),
+    [
+        (7, 2, 2, 0, 3, 4),
+        (6, 2, 2, 0, 3, 3),
+        (6, 3, 2, 0, 2, 3),
+        (5, 2, 2, 1, 3, 3),  # ⌈·⌉ gives 4, whose window would start at 5, in the padding
+        (4, 2, 3, 1, 2, 2),  # ⌈·⌉ gives 3, whose window would start at 5
+        (5, 2, 3, 0, 2, 2),
+        (3, 1, 3, 0, 1, 1),  # ⌈·⌉ gives 2, whose window would start at 3, outside
+    ],
+)
+def test_the_last_window_of_ceil_mode_starts_inside(n, k, stride, padding, floor, ceil):
+    x = rng.standard_normal((2, 3, n))
+    assert max_pool1d(x, k, stride, padding).shape == avg_pool1d(x, k, stride, padding).shape == (2, 3, floor)
+    assert max_pool1d(x, k, stride, padding, ceil_mode=True).shape == (2, 3, ceil)
+    assert avg_pool1d(x, k, stride, padding, ceil_mode=True).shape == (2, 3, ceil)
+
+
+def test_what_hangs_over_the_edge_counts_for_the_mean_only_as_far_as_the_padding_goes():
+    x = np.ones((1, 1, 6))
+    np.testing.assert_allclose(avg_pool1d(x, 3, 2, 1, True).data[0, 0], [2 / 3, 1, 1, 1 / 2])
+    np.testing.assert_allclose(avg_pool1d(x, 3, 2, 1, True, False).data[0, 0], [1, 1, 1, 1])
+    np.testing.assert_allclose(avg_pool1d(x, 4, 4, 0, True).data[0, 0], [1, 1])
+
+
+# -- gradients, memory, dtype ------------------------------------------------------------------------------------
+
+
+POOLS = [
+    lambda x: max_pool2d(x, 2),
+    lambda x: max_pool2d(x, 3, 2, 1, ceil_mode=True),
+    lambda x: max_pool2d(x, 2, 1, 1, 2),
+    lambda x: avg_pool2d(x, 2),
+    lambda x: avg_pool2d(x, 3, 2, 1, True, False),
+    lambda x: avg_pool2d(x, (2, 3), (3, 1), divisor_override=-4),
+    lambda x: adaptive_avg_pool2d(x, 1),
+    lambda x: adaptive_avg_pool2d(x, (3, 7)),
+    lambda x: adaptive_max_pool2d(x, (4, 2)),
+    lambda x: adaptive_max_pool2d(x, (None, 9)),
+]
+
+
+@pytest.mark.parametrize("function", POOLS)
+def test_gradients_equal_finite_differences(function):
+    gradcheck(function, [rng.standard_normal((2, 3, 7, 5))])
+    gradcheck(function, [rng.standard_normal((3, 6, 4))])  # without a batch
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("function", POOLS)
+def test_dtype_and_order_in_memory_are_kept(function, dtype):
+    x = Tensor(channels_last(rng.standard_normal((2, 3, 7, 5)).astype(dtype)), requires_grad=True)
+    y = function(x)
+    assert y.dtype == dtype and last(y.data)
+    (dx,) = y._backward(channels_last(rng.standard_normal(y.shape).astype(dtype)))
+    assert dx.dtype == dtype and dx.shape == x.shape and last(dx)
+    (dx,) = y._backward(rng.standard_normal(y.shape).astype(dtype))  # as it comes back from Flatten
+    assert last(dx)
+    assert function(np.ascontiguousarray(x.data)).data.flags.c_contiguous
+
+
+def last(x: np.ndarray) -> bool:
+    return x.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+def test_a_large_batch_worked_on_in_blocks_gives_what_its_images_give(monkeypatch):
+    x = rng.integers(-2, 3, (7, 3, 6, 5)).astype(float)
+    dy = rng.standard_normal((7, 3, 3, 2))
+    y, dx = forward_and_backward(lambda x: max_pool2d(x, 3, 2, (1, 0)), x, dy)
+    for images in (1, 2, 3):
+        monkeypatch.setattr(geometry, "BLOCK", images * x.nbytes // len(x))
+        assert len(geometry.blocks(x)) == -(-7 // images)
+        again_y, again_dx = forward_and_backward(lambda x: max_pool2d(x, 3, 2, (1, 0)), x, dy)
+        np.testing.assert_array_equal(again_y, y)
+        np.testing.assert_array_equal(again_dx, dx)
+
+
+def test_an_empty_batch_stays_empty():
+    for function in POOLS:
+        y, dx = forward_and_backward(function, np.zeros((0, 3, 7, 5)), np.zeros(function(np.zeros((0, 3, 7, 5))).shape))
+        assert y.shape[:2] == (0, 3) and dx.shape == (0, 3, 7, 5)
+
+
+def test_the_gradient_of_the_mean_is_shared_out_in_full():
+    """Every window that lies inside gives away exactly dy."""
+    for k, stride in itertools.product((1, 2, 3), (1, 2, 3)):
+        x = rng.standard_normal((2, 3, 9, 9))
+        dy = rng.standard_normal(avg_pool2d(x, k, stride).shape)
+        _, dx = forward_and_backward(lambda x, k=k, s=stride: avg_pool2d(x, k, s), x, dy)
+        np.testing.assert_allclose(dx.sum((2, 3)), dy.sum((2, 3)), rtol=1e-12)
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------
+
+
+IMAGE = np.zeros((2, 3, 6, 5))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: max_pool2d(IMAGE[0, 0], 2), r"MaxPool2d expected shape \(N, C, H, W\) or \(C, H, W\), got \(6, 5\)"),
+        (lambda: avg_pool2d(IMAGE[None], 2), r"AvgPool2d expected shape \(N, C, H, W\)"),
+        (lambda: adaptive_avg_pool2d(IMAGE[0, 0], 1), r"AdaptiveAvgPool2d expected shape \(N, C, H, W\)"),
+        (lambda: adaptive_max_pool2d(IMAGE[0, 0], 1), r"AdaptiveMaxPool2d expected shape \(N, C, H, W\)"),
+        (lambda: max_pool1d(IMAGE, 2), r"MaxPool1d expected shape \(N, C, L\)"),
+        (lambda: max_pool2d(IMAGE[:, :, :0], 2), r"no axis of length 0 but N, got \(2, 3, 0, 5\)"),
+        (lambda: max_pool2d(IMAGE.astype(int), 2), "MaxPool2d expected a floating-point input, got dtype int64"),
+        (lambda: max_pool2d(IMAGE, 7), r"kernel_size 7, dilation 1 and padding 0 leave no window in shape \(2, 3"),
+        (lambda: max_pool2d(IMAGE, 3, dilation=3), "dilation 3 and padding 0 leave no window"),
+        (lambda: avg_pool2d(IMAGE, (1, 6)), r"AvgPool2d expected a kernel that fits into the padded input"),
+        (lambda: max_pool2d(IMAGE, 3, 2, 2), "MaxPool2d expected padding of at most half the kernel 3, got 2"),
+        (lambda: avg_pool2d(IMAGE, (4, 2), 2, (1, 2)), r"at most half the kernel \(4, 2\), got \(1, 2\)"),
+        (lambda: max_pool2d(IMAGE, 0), "MaxPool2d: kernel_size expected one or 2 whole numbers of at least 1, got 0"),
+        (lambda: max_pool2d(IMAGE, 2.0), "kernel_size expected one or 2 whole numbers"),
+        (lambda: max_pool2d(IMAGE, (2, 2, 2)), "kernel_size expected one or 2 whole numbers"),
+        (lambda: max_pool2d(IMAGE, 2, 0), "stride expected one or 2 whole numbers of at least 1, got 0"),
+        (lambda: max_pool2d(IMAGE, 2, 1, -1), "padding expected one or 2 whole numbers of at least 0, got -1"),
+        (lambda: max_pool2d(IMAGE, 2, dilation=0), "dilation expected one or 2 whole numbers of at least 1"),
+        (lambda: avg_pool2d(IMAGE, 2, divisor_override=0), "AvgPool2d expected a divisor_override other than 0"),
+        (lambda: adaptive_avg_pool2d(IMAGE, -1), "output_size expected one or 2 whole numbers of at least 0"),
+        (lambda: adaptive_avg_pool2d(IMAGE, (1, 2, 3)), "output_size expected one or 2 sizes, got"),
+    ],
+)
+def test_a_wrong_call_says_what_was_expected_and_what_came(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_modules_show_pytorchs_arguments():
+    assert repr(MaxPool2d(2)) == (
+        "MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, return_indices=False, ceil_mode=False)"
+    )
+    assert AvgPool2d((3, 2)).stride == (3, 2)
+    assert repr(AdaptiveAvgPool2d((None, 2))) == "AdaptiveAvgPool2d(output_size=(None, 2))"
+    y, places = AdaptiveMaxPool2d(1, return_indices=True)(IMAGE)
+    assert y.shape == places.shape == (2, 3, 1, 1)
