@@ -181,6 +181,35 @@ def test_blocks_of_images_are_only_blocks(telling, images):
     equal([dW], [sum(part[2] for part in parts)], 1e-10)
 
 
+REAL = {
+    "3 × 3, few channels": Setting((9, 16, 28, 28), 32, (3, 3), padding=around(1, 1)),
+    "3 × 3, more channels, odd size": Setting((5, 32, 15, 13), 64, (3, 3), padding=around(1, 1)),
+    "3 × 3, many channels": Setting((6, 64, 8, 8), 64, (3, 3), padding=around(1, 1)),
+    "3 × 3 without padding": Setting((3, 24, 17, 14), 40, (3, 3)),
+    "3 × 3, padded on two sides": Setting((3, 32, 16, 15), 32, (3, 3), padding=((2, 0), (0, 1))),
+    "3 × 3, strided": Setting((5, 32, 17, 16), 48, (3, 3), (2, 2), around(1, 1)),
+    "1 × 1": Setting((5, 48, 14, 15), 96, (1, 1)),
+    "1 × 1, strided": Setting((5, 48, 14, 15), 96, (1, 1), (2, 2)),
+    "5 × 5 on one channel": Setting((17, 1, 28, 28), 16, (5, 5)),
+    "7 × 7, strided": Setting((2, 3, 45, 47), 32, (7, 7), (2, 2), around(3, 3)),
+    "depthwise": Setting((7, 40, 14, 15), 40, (3, 3), padding=around(1, 1), groups=40),
+    "depthwise, strided": Setting((7, 40, 15, 14), 40, (5, 5), (2, 2), around(2, 2), groups=40),
+    "in groups": Setting((5, 32, 12, 13), 64, (3, 3), padding=around(1, 1), groups=4),
+    "dilated": Setting((5, 32, 15, 14), 32, (3, 3), padding=around(2, 2), dilation=(2, 2)),
+}
+
+
+@pytest.mark.parametrize("s", REAL.values(), ids=REAL)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-5)])
+def test_what_is_fast_for_the_sizes_of_networks_is_right(s, dtype, tolerance):
+    """`fast` may choose its way by size. Differences are measured against the largest number."""
+    given = arrays(s)
+    expected = told(im2col, s, *given)
+    for came, right in zip(told(fast, s, *(channels_last(a.astype(dtype)) for a in given)), expected, strict=True):
+        assert came.dtype == dtype and came.shape == right.shape
+        assert np.abs(came - right).max() <= tolerance * np.abs(right).max()
+
+
 @st.composite
 def a_setting(draw):
     """Any convolution that fits."""
@@ -208,8 +237,8 @@ def test_gradients_are_transposes(s):
     x, W, z = arrays(s)
     y, dx, dW = told(fast, s, x, W, z)
     size = np.linalg.norm(y) * np.linalg.norm(z)
-    assert abs((y * z).sum() - (x * dx).sum()) <= 1e-13 * size
-    assert abs((y * z).sum() - (W * dW).sum()) <= 1e-13 * size
+    assert abs((y * z).sum() - (x * dx).sum()) <= 1e-12 * size
+    assert abs((y * z).sum() - (W * dW).sum()) <= 1e-12 * size
 
 
 @given(a_setting())
@@ -394,6 +423,7 @@ def test_a_number_for_each_channel_is_added_and_summed_in_any_order_of_memory(ar
     a, b = draw(*shape), draw(shape[1], seed=1)
     y = arrange(a.copy())
     np.testing.assert_allclose(sum_of_channels(y), a.sum(axis=(0, 2, 3)), rtol=1e-13, atol=1e-13)
+    assert sum_of_channels(y.astype(np.float32)).dtype == np.float32
     assert add_to_channels(y, b) is None
     np.testing.assert_allclose(y, a + b[:, None, None], rtol=1e-15)
 
@@ -494,6 +524,7 @@ WRONG = {
     "a pair and a number": (lambda: conv2d(X, W, padding=((1, 1), 1)), r"padding in pairs"),
     "broken padding": (lambda: conv2d(X, W, padding=0.5), "got 0.5"),
     "no stride": (lambda: conv2d(X, W, stride=0), "stride to be an integer or 2 of them, at least 1, got 0"),
+    "a truth for a stride": (lambda: conv2d(X, W, stride=True), "stride .* got True"),
     "three strides": (lambda: conv2d(X, W, stride=(1, 1, 1)), r"stride .* got \(1, 1, 1\)"),
     "no dilation": (lambda: conv2d(X, W, dilation=(1, 0)), r"dilation .* at least 1, got \(1, 0\)"),
     "sequences, channels last": (
@@ -535,6 +566,46 @@ WRONG = {
 def test_what_does_not_fit_is_said(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# -- PyTorch, live ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.torch
+@given(a_setting())
+def test_conv2d_equals_pytorchs_for_any_setting(s):
+    import torch
+    from torch.nn import functional as F
+
+    x, W, dy = arrays(s)
+    (top, bottom), (left, right) = s.padding
+    theirs = [torch.tensor(a, requires_grad=True) for a in (x, W)]
+    padded = F.pad(theirs[0], (left, right, top, bottom))
+    y = F.conv2d(padded, theirs[1], None, s.stride, 0, s.dilation, s.groups)
+    y.backward(torch.tensor(dy))
+    came = value_and_gradients(lambda *t: conv2d(*t, None, *s.arguments), dy, x, W)
+    equal(came, [y.detach().numpy(), *(tensor.grad.numpy() for tensor in theirs)], 1e-11)
+
+
+@pytest.mark.torch
+@given(a_setting(), st.data())
+def test_conv_transpose2d_equals_pytorchs_for_any_setting(s, data):
+    import torch
+    from torch.nn import functional as F
+
+    more = tuple(data.draw(st.integers(0, max(pair) - 1)) for pair in zip(s.stride, s.dilation, strict=True))
+    around_each = tuple(before for before, _ in s.padding)
+    both = tuple((n, n) for n in around_each)
+    sizes = geometry.transposed_sizes(s.y[2:], s.kernel, s.stride, both, s.dilation, more)
+    assume(min(sizes) > 0)
+    x, W, dy = draw(*s.y), draw(*s.weight, seed=1), draw(s.x[0], s.x[1], *sizes, seed=2)
+    theirs = [torch.tensor(a, requires_grad=True) for a in (x, W)]
+    y = F.conv_transpose2d(*theirs, None, s.stride, around_each, more, s.groups, s.dilation)
+    y.backward(torch.tensor(dy))
+    came = value_and_gradients(
+        lambda *t: conv_transpose2d(*t, None, s.stride, around_each, more, s.groups, s.dilation), dy, x, W
+    )
+    equal(came, [y.detach().numpy(), *(tensor.grad.numpy() for tensor in theirs)], 1e-11)
 
 
 # -- planted faults --------------------------------------------------------------------------------------------------
