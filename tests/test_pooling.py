@@ -98,11 +98,13 @@ def test_equals_the_readable_form(k, stride, padding, arrange):
 
 
 @pytest.mark.parametrize("dilation", [(2, 1), (1, 3), (2, 2)])
-def test_dilated_windows_equal_the_readable_form(dilation):
+@pytest.mark.parametrize(("k", "stride"), [((3, 2), (2, 1)), ((2, 2), (2, 2)), ((2, 3), (4, 3))])
+def test_dilated_windows_equal_the_readable_form(k, stride, dilation):
+    """Also windows that lie in one another's gaps, though the stride is the kernel's size."""
     x = rng.integers(-2, 3, (2, 3, 9, 8)).astype(float)
-    dy = rng.standard_normal(max_pool2d(x, (3, 2), (2, 1), 1, dilation).shape)
-    y, dx = forward_and_backward(lambda x: max_pool2d(x, (3, 2), (2, 1), 1, dilation), channels_last(x), dy)
-    expected_y, expected_dx = pool_plainly("max", x, dy, (3, 2), (2, 1), (1, 1), dilation)
+    dy = rng.standard_normal(max_pool2d(x, k, stride, 1, dilation).shape)
+    y, dx = forward_and_backward(lambda x: max_pool2d(x, k, stride, 1, dilation), channels_last(x), dy)
+    expected_y, expected_dx = pool_plainly("max", x, dy, k, stride, (1, 1), dilation)
     np.testing.assert_array_equal(y, expected_y)
     np.testing.assert_allclose(dx, expected_dx, rtol=1e-13)
 

@@ -120,7 +120,7 @@ def _straight_lines(n: int, out: int, scale: float, align_corners: bool) -> Arra
         place = np.maximum((o + 0.5) / scale - 0.5, 0)  # the half pixel before the first takes its value
     before = np.minimum(place.astype(int), n - 1)
     behind = np.minimum(before + 1, n - 1)
-    d = np.clip(place - before, 0, 1)
+    d = place - before
     weights = np.zeros((out, n))
     weights[o, before] += 1 - d
     weights[o, behind] += d  # the last pixel has none behind it: both weights are its own

@@ -95,6 +95,7 @@ CASES = [
     case(max_pool2d, (2, 3, 9, 7), 3, 2, dilation=2, ties=True),
     case(max_pool2d, (2, 3, 9, 7), (3, 2), 1, 1, (2, 3), ties=True),
     case(max_pool2d, (2, 3, 9, 8), 2, 3, 1, 2, ceil_mode=True, ties=True),
+    case(max_pool2d, (2, 3, 6, 4), 2, 2, 0, 2, ceil_mode=True, ties=True),
     case(max_pool2d, (2, 3, 6, 4), 2, ties=True, arrange=channels_last, name=", channels last"),
     case(max_pool2d, (2, 3, 7, 5), 3, 2, 1, ties=True, arrange=channels_last, name=", channels last"),
     case(max_pool2d, (2, 3, 6, 4), 2, ties=True, arrange=lambda x: 0 * x, name=", all equal"),

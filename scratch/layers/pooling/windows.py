@@ -15,7 +15,7 @@ import numpy as np
 from scratch.activations.elementwise import floating
 from scratch.tensor import Array, Tensor
 
-BLOCK = 1 << 20  # bytes of x; measured with 1 MB of second-level cache: 2 ** 18 to 2 ** 20 alike, one block a quarter slower
+BLOCK = 1 << 20  # bytes; with 1 MB of second-level cache, 2 ** 18 to 2 ** 20 are alike, one block a quarter slower
 Index = slice | Array
 Size = int | tuple[int, ...] | list[int]
 
