@@ -283,7 +283,7 @@ def cores() -> int:
 def available_blas_threads() -> int:
     """How many threads NumPy's matrix products have: one a core, or what OPENBLAS_NUM_THREADS and the like say."""
     controller = _controller()
-    told = [library["num_threads"] for library in controller.info()] if controller is not None else []
+    told = [library.num_threads for library in controller.lib_controllers] if controller is not None else []
     return min([cores(), *told])
 
 

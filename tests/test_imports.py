@@ -23,13 +23,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # pattern that fits, from the top rung down, decides: models/*/train.py before the rest of models/.
 LADDER: list[tuple[str, ...]] = [
     ("random", "tape", "value", "tensor", "combine"),
-    ("", "module", "gradcheck", "parallel", "weights", "initializers"),  # "" is scratch/__init__.py
+    ("", "module", "gradcheck", "parallel", "blocks", "weights", "initializers"),  # "" is scratch/__init__.py
     ("activations", "losses"),
     ("layers", "summary"),
     ("optim", "schedules", "data"),
     ("training", "evaluation", "viz"),
     ("models",),
-    ("models.*.train", "models.*.ablations", "models.*.pictures", "models.*.sample"),
+    ("models.*.train", "models.*.ablations", "models.*.pictures", "models.*.sample", "models.*.classify"),
     ("cli", "__main__"),
 ]
 LAYERS, MODELS = 3, 6

@@ -1,28 +1,45 @@
-"""The form that the layers use: images block by block, in channels-last memory.
+"""The form that the layers use: which way a convolution is computed, and what its gradients have to do with it.
+
+| convolution | computed by |
+|---|---|
+| 3 wide or 5 wide, stride 1, enough channels | winograd.py: half the multiplications |
+| depthwise (a group for each channel) | depthwise.py: element by element |
+| kernel 1 × 1 | windows.py at its simplest: one matrix product |
+| other groups | each group by itself |
+| dilated along the width | im2col.py, in blocks |
+| all others | windows.py |
 
 Arrays are (N, C, H, W) in shape, of any strides; results have their channels last in memory. Arguments as in plain.py.
-The input gradient of a strided convolution and the transposed convolution are the same function, `input_gradient`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from scratch.layers.convolution import im2col
+from scratch.blocks import cut
+from scratch.layers.convolution import depthwise, im2col, windows, winograd
 from scratch.layers.convolution.geometry import Padding, Pair, output_sizes
 
-BLOCK = 2**18  # numbers in the columns of one block of images: 1 MB in float32
+COLUMNS = 2**18  # numbers in one block of columns, where im2col is used
 
 
 def convolve(
     x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Padding, dilation: Pair, groups: int
 ) -> np.ndarray:
     """y (N, O, H', W') of x (N, C, H, W) and weight (O, C/groups, kh, kw)"""
-    sizes = output_sizes(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    y = _empty((x.shape[0], weight.shape[0], *sizes), np.result_type(x, weight))
-    for block in _blocks(x.shape, weight.shape[2:], sizes):
-        y[block] = im2col.convolve(x[block], weight, stride, padding, dilation, groups)
-    return y
+    dtype = np.result_type(x, weight)
+    return _convolve(x.astype(dtype, copy=False), weight.astype(dtype, copy=False), stride, padding, dilation, groups)
+
+
+def weight_gradient(
+    x: np.ndarray, dy: np.ndarray, kernel_size: Pair, stride: Pair, padding: Padding, dilation: Pair, groups: int
+) -> np.ndarray:
+    """∂L/∂W (O, C/groups, kh, kw)"""
+    dtype = np.result_type(x, dy)
+    x, dy = x.astype(dtype, copy=False), dy.astype(dtype, copy=False)
+    return _weight_gradient(x, dy, kernel_size, stride, padding, dilation, groups)
 
 
 def input_gradient(
@@ -34,30 +51,155 @@ def input_gradient(
     dilation: Pair,
     groups: int,
 ) -> np.ndarray:
-    """∂L/∂x (N, C, H, W), and the forward of the transposed convolution"""
-    dx = _empty(input_shape, np.result_type(dy, weight))
-    for block in _blocks(input_shape, weight.shape[2:], dy.shape[2:]):
-        shape = (len(dy[block]), *input_shape[1:])
-        dx[block] = im2col.input_gradient(dy[block], weight, shape, stride, padding, dilation, groups)
+    """∂L/∂x (N, C, H, W), and the transposed convolution's forward
+
+    At stride 1 a convolution of dy with the flipped kernel, in and out channels exchanged. At stride s, the pixels
+    p = a, a + s, a + 2 s, … of dx see every s-th weight only, and are for each a below s a convolution at stride 1 with
+    those: no zeros are put between the numbers of dy.
+    """
+    dtype = np.result_type(dy, weight)
+    dy, weight = dy.astype(dtype, copy=False), weight.astype(dtype, copy=False)
+    flipped = _exchanged(weight, groups)[:, :, ::-1, ::-1]
+    if any(s > 1 and d > 1 for s, d in zip(stride, dilation, strict=True)):
+        dy, stride = _spread(dy, stride), (1, 1)  # dilated and strided: with zeros between after all
+    if stride == (1, 1):
+        return _lattice(dy, flipped, input_shape[2:], (0, 0), stride, padding, dilation, groups)
+    N, C, H, W = input_shape
+    dx = np.empty((N, H, W, C), dtype).transpose(0, 3, 1, 2)
+    for a in range(min(stride[0], H)):
+        for b in range(min(stride[1], W)):
+            part = dx[:, :, a :: stride[0], b :: stride[1]]
+            part[...] = _lattice(dy, flipped, part.shape[2:], (a, b), stride, padding, dilation, groups)
     return dx
 
 
-def weight_gradient(
-    x: np.ndarray, dy: np.ndarray, kernel_size: Pair, stride: Pair, padding: Padding, dilation: Pair, groups: int
+def _lattice(
+    dy: np.ndarray,
+    flipped: np.ndarray,
+    sizes: Sequence[int],
+    first: Pair,
+    step: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
 ) -> np.ndarray:
-    """∂L/∂W (O, C/groups, kh, kw)"""
-    dW = np.zeros((dy.shape[1], x.shape[1] // groups, *kernel_size), np.result_type(x, dy))
-    for block in _blocks(x.shape, kernel_size, dy.shape[2:]):
-        dW += im2col.weight_gradient(x[block], dy[block], kernel_size, stride, padding, dilation, groups)
-    return dW
+    """The pixels first, first + step, … of the input gradient, as many as `sizes` says, along each axis.
+
+    Pixel p = step · q + first of dx meets, of the kernel, the weights i = i₀ + step · m with
+    i₀ = (first + before) mod step, and of dy the numbers q + e − m with e = (first + before − i₀) / step.
+    """
+    kernel: list[slice] = []
+    sides: list[Pair] = []
+    for axis in range(2):
+        k, s, before = flipped.shape[2 + axis], step[axis], first[axis] + padding[axis][0]
+        taken = range(before % s, k, s)
+        if not taken:  # a stride beyond the kernel leaves pixels out
+            return np.zeros((dy.shape[0], *sizes, flipped.shape[0]), dy.dtype).transpose(0, 3, 1, 2)
+        kernel.append(slice(k - 1 - taken[-1], None, s))  # `flipped` counts from the kernel's end
+        span = dilation[axis] * (len(taken) - 1)
+        start = span - before // s
+        sides.append((start, sizes[axis] + span - dy.shape[2 + axis] - start))
+    dy, rest = _cropped(dy, sides)
+    return _convolve(dy, flipped[:, :, kernel[0], kernel[1]], (1, 1), rest, dilation, groups)
 
 
-def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    N, C, H, W = shape
-    return np.empty((N, H, W, C), dtype).transpose(0, 3, 1, 2)
+def _cropped(x: np.ndarray, sides: Sequence[Pair]) -> tuple[np.ndarray, Padding]:
+    """Negative padding takes rows and columns away."""
+    (top, bottom), (left, right) = sides
+    x = x[:, :, max(0, -top) : x.shape[2] - max(0, -bottom), max(0, -left) : x.shape[3] - max(0, -right)]
+    return x, ((max(0, top), max(0, bottom)), (max(0, left), max(0, right)))
 
 
-def _blocks(input_shape: tuple[int, ...], kernel: tuple[int, ...], outputs: tuple[int, ...]) -> list[slice]:
-    N, C = input_shape[:2]
-    images = max(1, BLOCK // max(1, C * kernel[0] * kernel[1] * outputs[0] * outputs[1]))
-    return [slice(start, start + images) for start in range(0, N, images)]
+def _exchanged(weight: np.ndarray, groups: int) -> np.ndarray:
+    """(O, C/groups, kh, kw) → (C, O/groups, kh, kw), group by group."""
+    O, C, kh, kw = weight.shape
+    return weight.reshape(groups, O // groups, C, kh, kw).swapaxes(1, 2).reshape(groups * C, O // groups, kh, kw)
+
+
+def _spread(dy: np.ndarray, stride: Pair) -> np.ndarray:
+    """dy with stride − 1 zeros between its numbers."""
+    N, C, H, W = dy.shape
+    spread = np.zeros((N, (H - 1) * stride[0] + 1, (W - 1) * stride[1] + 1, C), dy.dtype).transpose(0, 3, 1, 2)
+    spread[:, :, :: stride[0], :: stride[1]] = dy
+    return spread
+
+
+# -- which way ---------------------------------------------------------------------------------------------------
+
+
+def _convolve(
+    x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Padding, dilation: Pair, groups: int
+) -> np.ndarray:
+    if len(x) == 0:
+        sizes = output_sizes(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+        return np.empty((0, weight.shape[0], *sizes), x.dtype)
+    if depthwise.fits(x.shape[1], weight.shape, dilation, groups):
+        return depthwise.convolve(x, weight, stride, padding)
+    if groups > 1:
+        parts = [
+            _convolve(x[:, c], weight[o], stride, padding, dilation, 1).transpose(0, 2, 3, 1)
+            for c, o in _groups(x.shape[1], weight.shape[0], groups)
+        ]
+        return np.concatenate(parts, axis=3).transpose(0, 3, 1, 2)
+    if _dilated(weight.shape, dilation):
+        return _convolve_by_columns(x, weight, stride, padding, dilation)
+    if _halved(x.shape[1], weight.shape[0], weight.shape[2:], stride, dilation):
+        return winograd.convolve(x, weight, padding)
+    return windows.convolve(x, weight, stride, padding, dilation[0])
+
+
+def _weight_gradient(
+    x: np.ndarray, dy: np.ndarray, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, groups: int
+) -> np.ndarray:
+    C, O = x.shape[1], dy.shape[1]
+    shape = (O, C // groups, *kernel)
+    if len(x) == 0:
+        return np.zeros(shape, x.dtype)
+    if depthwise.fits(C, shape, dilation, groups):
+        return depthwise.weight_gradient(x, dy, kernel, stride, padding)
+    if groups > 1:
+        parts = [
+            _weight_gradient(x[:, c], dy[:, o], kernel, stride, padding, dilation, 1) for c, o in _groups(C, O, groups)
+        ]
+        return np.concatenate(parts)
+    if _dilated(shape, dilation):
+        return _weight_gradient_by_columns(x, dy, kernel, stride, padding, dilation)
+    if _halved(C, O, kernel, stride, dilation):
+        return winograd.weight_gradient(x, dy, kernel, padding)
+    return windows.weight_gradient(x, dy, kernel, stride, padding, dilation[0])
+
+
+def _halved(C: int, O: int, kernel: Sequence[int], stride: Pair, dilation: Pair) -> bool:
+    """Whether the multiplications saved are worth the transforms."""
+    return kernel[1] in (3, 5) and stride == (1, 1) and dilation == (1, 1) and C * O >= 256 and min(C, O) >= 8
+
+
+def _dilated(weight: Sequence[int], dilation: Pair) -> bool:
+    return dilation[1] > 1 and weight[3] > 1
+
+
+def _groups(C: int, O: int, groups: int) -> list[tuple[slice, slice]]:
+    """The input and output channels of each group."""
+    c, o = C // groups, O // groups
+    return [(slice(g * c, (g + 1) * c), slice(g * o, (g + 1) * o)) for g in range(groups)]
+
+
+def _convolve_by_columns(
+    x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Padding, dilation: Pair
+) -> np.ndarray:
+    sizes = output_sizes(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    y = np.empty((len(x), *sizes, weight.shape[0]), x.dtype)
+    for block in cut(len(x), COLUMNS // (weight[0].size * sizes[0] * sizes[1])):
+        y[block] = im2col.convolve(x[block], weight, stride, padding, dilation, 1).transpose(0, 2, 3, 1)
+    return y.transpose(0, 3, 1, 2)
+
+
+def _weight_gradient_by_columns(
+    x: np.ndarray, dy: np.ndarray, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair
+) -> np.ndarray:
+    columns = x.shape[1] * kernel[0] * kernel[1] * dy.shape[2] * dy.shape[3]
+    parts = (
+        im2col.weight_gradient(x[block], dy[block], kernel, stride, padding, dilation, 1)
+        for block in cut(len(x), COLUMNS // columns)
+    )
+    return sum(parts, np.zeros((dy.shape[1], x.shape[1], *kernel), x.dtype))

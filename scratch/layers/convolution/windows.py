@@ -1,0 +1,154 @@
+"""The fast convolution of any kernel: windows read where they lie, instead of columns copied for each of them.
+
+im2col copies every number kh · kw times. Here it is copied kh times: *slab* (h, w) holds the kh pixels above each
+other that row h of the output needs in column w,
+
+    slabs[h, w] = (x[h, w], x[h + 1, w], …, x[h + kh − 1, w])          kh · C numbers
+
+Slabs of one row lie one after the other, so the window of output (h, w), all its kh · kw · C numbers, is simply the
+memory from slab (h, w) to slab (h, w + kw − 1). As a matrix of windows this has rows that overlap, which no matrix
+library accepts; but every kw-th window starts where the last one ends. So the windows of columns w = r, r + kw,
+r + 2 kw, … are a matrix without a copy, for each r below kw (the *phase*), and kw products make the output:
+
+    y[r::kw] = windows[r::kw] · weight                        (…, kh · kw · C) (kh · kw · C, O) → (…, O)
+
+Rows of the image are joined: the zeros after one row are the zeros before the next. The few windows that cross over
+from one row into the next are computed too, and left out afterwards. With a stride s, windows start s slabs apart and
+⌈kw / s⌉ phases suffice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from scratch.blocks import added, cut, over, workspace
+from scratch.layers.convolution.geometry import Padding, Pair, output_sizes
+
+BLOCK = 2**18  # numbers in a block's slabs and outputs together: 1 MB in float32, a second-level cache
+UNPACKED = 10**6  # products of fewer multiplications OpenBLAS does at once, without copying the factors first
+
+
+class Windows:
+    """Where the slabs and windows of a convolution's input lie, for blocks of images."""
+
+    def __init__(
+        self, shape: Sequence[int], channels_out: int, kernel: Pair, stride: Pair, padding: Padding, dilation: int
+    ):
+        (self.N, self.C, self.H, self.W), self.O = shape, channels_out
+        (self.kh, self.kw), (self.sh, self.sw), self.dh = kernel, stride, dilation
+        (self.top, _), (self.left, right) = padding
+        self.Ho, self.Wo = output_sizes((self.H, self.W), kernel, stride, padding, (dilation, 1))
+        self.starts = max(self.Wo, -(-(self.W + max(self.left, right)) // self.sw))  # of windows in one row of slabs
+        self.phases = -(-self.kw // self.sw)
+        slabs = self.Ho * self.starts * self.sw
+        self.blocks = cut(self.N, BLOCK // (slabs * self.kh * self.C + self.Ho * self.starts * self.O))
+        images = self.blocks[0].stop
+        # Windows of one phase, in `pieces` of `rows`, rounded up; what lies beyond the last window is never looked at.
+        windows = -(-images * self.Ho * self.starts // self.phases)
+        self.pieces = -(-windows * self.kh * self.kw * self.C * self.O // UNPACKED)
+        self.rows = -(-windows // self.pieces)
+        self.all = self.pieces * self.rows * self.phases
+        self.room = self.all * self.sw + self.kw
+
+    def slabs(self, x: np.ndarray, out: np.ndarray) -> None:
+        """Copy the pixels (n, H, W) of a block to their places in `out`, whose zeros around them stay."""
+        n = len(x)
+        places = out[: n * self.Ho * self.starts * self.sw * self.kh].reshape(n, self.Ho, -1, self.kh)
+        columns = min(self.W, places.shape[2] - self.left)
+        for i in range(self.kh):
+            above = i * self.dh - self.top  # the input's row at the output's row 0
+            first = max(0, -(above // self.sh))
+            last = min(self.Ho, (self.H - 1 - above) // self.sh + 1)
+            if last > first:
+                rows = slice(above + first * self.sh, above + (last - 1) * self.sh + 1, self.sh)
+                places[:, first:last, self.left : self.left + columns, i] = x[:, rows, :columns]
+
+    def matrices(self, slabs: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """(phase, its windows as matrices (pieces, rows, kw · kh · C)), over the slabs' memory."""
+        slab, item = self.kh * self.C, slabs.itemsize
+        step = self.phases * self.sw * slab * item
+        for r in range(self.phases):
+            shape, strides = (self.pieces, self.rows, self.kw * slab), (self.rows * step, step, item)
+            yield r, np.lib.stride_tricks.as_strided(slabs[r * self.sw * slab :], shape, strides)
+
+    def outputs(self, y: np.ndarray, r: int) -> np.ndarray:
+        """The rows of y (all windows, O) that belong to a phase, as (pieces, rows, O)."""
+        return y[r :: self.phases].reshape(self.pieces, self.rows, self.O)
+
+    def image(self, y: np.ndarray, n: int) -> np.ndarray:
+        """The rows of y (all windows, O) as n images (n, Ho, Wo, O), without the windows that cross over."""
+        return y[: n * self.Ho * self.starts].reshape(n, self.Ho, self.starts, self.O)[:, :, : self.Wo]
+
+
+def convolve(x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Padding, dilation: int) -> np.ndarray:
+    """y (N, O, H', W'), its channels last in memory. Dilation along H only; no groups."""
+    O, C, kh, kw = weight.shape
+    g = Windows(x.shape, O, (kh, kw), stride, padding, dilation)
+    matrix = weight.transpose(3, 2, 1, 0).reshape(-1, O)  # (kw · kh · C, O), in the order of a window's memory
+    y = np.empty((g.N, g.Ho, g.Wo, O), x.dtype)
+
+    def run(blocks: Sequence[slice]) -> None:
+        slabs, out = zeros("slabs", g.room * g.kh, C, x.dtype), workspace("outputs", (g.all, O), x.dtype)
+        for block in blocks:
+            g.slabs(pixels(x[block]), pixels_of(slabs, C))
+            for r, windows in g.matrices(slabs):
+                np.matmul(windows, matrix, out=g.outputs(out, r))
+            joined(y[block])[...] = joined(g.image(out, len(x[block])))
+
+    over(g.blocks, run)
+    return y.transpose(0, 3, 1, 2)
+
+
+def weight_gradient(
+    x: np.ndarray, dy: np.ndarray, kernel: Pair, stride: Pair, padding: Padding, dilation: int
+) -> np.ndarray:
+    """dW = Σ over the windows of windowᵀ dy.  Shapes: x (N, C, H, W), dy (N, O, H', W') → (O, C, kh, kw)"""
+    C, O, (kh, kw) = x.shape[1], dy.shape[1], kernel
+    g = Windows(x.shape, O, kernel, stride, padding, dilation)
+
+    def run(blocks: Sequence[slice]) -> np.ndarray:
+        slabs, outputs = zeros("slabs", g.room * kh, C, x.dtype), zeros("outputs", g.all, O, x.dtype).reshape(-1, O)
+        total = np.zeros((kw * kh * C, O), x.dtype)
+        part = workspace("part", total.shape, x.dtype)
+        for block in blocks:
+            n = len(x[block])
+            g.slabs(pixels(x[block]), pixels_of(slabs, C))
+            g.image(outputs, n)[...] = dy[block].transpose(0, 2, 3, 1)
+            outputs[n * g.Ho * g.starts :] = 0  # a last block of fewer images
+            for r, windows in g.matrices(slabs):
+                total += np.matmul(windows.reshape(-1, kw * kh * C).T, outputs[r :: g.phases], out=part)
+        return total
+
+    total = added(over(g.blocks, run))
+    return np.ascontiguousarray(total.reshape(kw, kh, C, O).transpose(3, 2, 1, 0))
+
+
+# -- pixels ------------------------------------------------------------------------------------------------------
+
+
+def zeros(name: str, count: int, channels: int, dtype: np.dtype) -> np.ndarray:
+    """A workspace of so many pixels, as one row of zeros."""
+    room = workspace(name, (count * channels,), dtype)
+    room.fill(0)
+    return room
+
+
+def pixels(x: np.ndarray) -> np.ndarray:
+    """Images (n, C, H, W) as (n, H, W), every element a pixel with all its channels: copied as one, twice as fast."""
+    if x.shape[1] > 1 and x.strides[1] != x.itemsize:
+        x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    return joined(x.transpose(0, 2, 3, 1))
+
+
+def pixels_of(row: np.ndarray, channels: int) -> np.ndarray:
+    """A row of numbers as a row of pixels, over the same memory."""
+    return joined(row.reshape(-1, channels))
+
+
+def joined(x: np.ndarray) -> np.ndarray:
+    """(…, C), the channels next to each other in memory, as (…): every element a pixel."""
+    if x.shape[-1] == 1:
+        return x[..., 0]
+    return x.view(np.dtype((np.void, x.shape[-1] * x.itemsize)))[..., 0]
