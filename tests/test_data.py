@@ -97,6 +97,13 @@ def test_a_seed_is_a_whole_number(seed):
 # -- Dataset ----------------------------------------------------------------------------------------------------
 
 
+def test_masks_are_labels_of_pixels():
+    masks = np.array([[[0, 1, 2]], [[2, 2, 1]]])
+    whole = Dataset("d", np.zeros((2, 1, 1, 3)), masks, ("a", "b", "c"))
+    assert class_counts(whole) == [1, 2, 3] and whole.classes == 3
+    np.testing.assert_array_equal(whole.take([1]).targets, masks[1:])
+
+
 def test_take_returns_the_rows_in_the_order_asked_for():
     whole = Dataset("d", np.arange(12.0).reshape(4, 3), np.array([0, 1, 1, 0]), ("a", "b"))
     part = whole.take([3, 1, 1])
@@ -121,8 +128,9 @@ def test_a_class_without_rows_is_counted_too():
         (np.zeros(2), np.float64(1), None, "targets must be an array with rows, got float64"),
         (np.zeros(3), np.array([0, 2, 1]), ("a", "b"), "labels go from 0 to 1, row 1 has 2"),
         (np.zeros(3), np.array([0, 1, -1]), ("a", "b"), "labels go from 0 to 1, row 2 has -1"),
-        (np.zeros(2), np.array([0.0, 1.0]), ("a", "b"), "whole numbers of shape (N,), got float64 of shape (2,)"),
-        (np.zeros(2), np.array([[0], [1]]), ("a", "b"), "whole numbers of shape (N,), got int64 of shape (2, 1)"),
+        (np.zeros(2), np.array([0.0, 1.0]), ("a", "b"), "or, as masks, (N, H, W), got float64 of shape (2,)"),
+        (np.zeros(2), np.array([[0], [1]]), ("a", "b"), "or, as masks, (N, H, W), got int64 of shape (2, 1)"),
+        (np.zeros(1), np.array([[[0, 1, 0], [1, 2, 3]]]), ("a", "b"), "from 0 to 1, row 0, pixel (1, 1), has 2"),
     ],
 )
 def test_a_data_set_says_what_is_wrong(inputs, targets, names, message):
@@ -829,7 +837,7 @@ def test_toys_say_what_is_wrong(make, message):
 
 def test_the_catalog_lists_everything_and_everything_is_here(digits, plays):
     entries = {entry.name: entry for entry in CATALOG}
-    assert list(entries) == ["digits", "shakespeare", *TOYS, "curves"]
+    assert list(entries) == ["digits", "shakespeare", *TOYS, "curves", "shapes"]
     assert all(entry.is_here for entry in CATALOG)
     assert {file for entry in CATALOG for file in entry.files} == set(SHA256)
     assert all(getattr(entry, field) for entry in CATALOG for field in ("what", "size", "shape", "licence", "source"))

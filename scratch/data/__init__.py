@@ -1,10 +1,11 @@
 """Data: sets that ship with the package, toys that are generated, and the order in which a model meets them."""
 
-from scratch.data.augment import random_shift
+from scratch.data.augment import cutout, mixup, random_flip, random_shift
 from scratch.data.batches import Batches, in_order
 from scratch.data.catalog import CATALOG
 from scratch.data.dataset import Dataset, Splits, class_counts, split, stratified_split
 from scratch.data.digits import load_digits
+from scratch.data.shapes import load_shapes
 from scratch.data.text import CharTokenizer, Texts, TextWindows, load_shakespeare, windows_in_order
 from scratch.data.toys import (
     CURVES,
@@ -35,12 +36,16 @@ __all__ = [
     "circles",
     "class_counts",
     "curve",
+    "cutout",
     "gaussian_grid",
     "gaussian_ring",
     "grid_centres",
     "in_order",
     "load_digits",
     "load_shakespeare",
+    "load_shapes",
+    "mixup",
+    "random_flip",
     "random_shift",
     "ring_centres",
     "sine",

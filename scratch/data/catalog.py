@@ -69,4 +69,12 @@ CATALOG: tuple[Entry, ...] = (
         licence="generated",
         source="scratch.data.toys.curve",
     ),
+    Entry(
+        name="shapes",
+        what="circles, rectangles and triangles, with exact masks",
+        size="any number of images",
+        shape="48 x 48 or another size, grey or coloured, four classes a pixel",
+        licence="generated",
+        source="scratch.data.shapes.load_shapes",
+    ),
 )

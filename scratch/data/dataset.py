@@ -14,9 +14,9 @@ from scratch.data.order import SPLIT, is_whole, shuffled
 class Dataset:
     """N inputs and N targets, row by row.
 
-    Shapes: inputs (N, …), targets (N,) class numbers or (N, …) values. With `class_names`, the targets are whole
-    numbers from 0 to len(class_names) − 1. Raises ValueError if it is empty, if the lengths differ, or if a label is
-    outside that range.
+    Shapes: inputs (N, …), targets (N,) class numbers, (N, H, W) masks with a class number for each pixel, or (N, …)
+    values. With `class_names`, the targets are whole numbers from 0 to len(class_names) − 1. Raises ValueError if it is
+    empty, if the lengths differ, or if a label is outside that range.
     """
 
     name: str
@@ -38,13 +38,13 @@ class Dataset:
 
     def _check_labels(self, classes: int) -> None:
         labels = self.targets
-        if labels.ndim != 1 or labels.dtype.kind not in "iu":
-            raise ValueError(f"{self.name}: labels must be whole numbers of shape (N,), "
+        if labels.ndim not in (1, 3) or labels.dtype.kind not in "iu":
+            raise ValueError(f"{self.name}: labels must be whole numbers of shape (N,) or, as masks, (N, H, W), "
                              f"got {labels.dtype} of shape {labels.shape}")  # fmt: skip
-        outside = np.flatnonzero((labels < 0) | (labels >= classes))
-        if len(outside):
-            row = outside[0]
-            raise ValueError(f"{self.name}: labels go from 0 to {classes - 1}, row {row} has {labels[row]}")
+        if labels.size and not 0 <= labels.min() <= labels.max() < classes:
+            at = tuple(np.argwhere((labels < 0) | (labels >= classes))[0].tolist())
+            where = f"row {at[0]}" + (f", pixel {at[1:]}," if len(at) > 1 else "")
+            raise ValueError(f"{self.name}: labels go from 0 to {classes - 1}, {where} has {labels[at]}")
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -164,5 +164,5 @@ def _equal_rows(inputs: np.ndarray) -> list[list[int]]:
 
 
 def class_counts(dataset: Dataset) -> list[int]:
-    """How many rows each class has, by class number. ValueError without class names."""
-    return np.bincount(dataset.targets, minlength=dataset.classes).tolist()
+    """How many rows, or pixels of masks, each class has, by class number. ValueError without class names."""
+    return np.bincount(dataset.targets.ravel(), minlength=dataset.classes).tolist()
