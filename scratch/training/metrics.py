@@ -32,10 +32,11 @@ def evaluate(model: Module, inputs: np.ndarray, targets: np.ndarray) -> dict[str
 
 
 def accuracy(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Share of rows whose largest entry stands at the target. Shapes: (N, classes), (N,)."""
-    if len(logits) != len(targets) or not len(targets):
-        raise ValueError(f"accuracy expected as many rows as targets, got {len(logits)} and {len(targets)}")
-    return float((logits.argmax(axis=-1) == targets).mean())
+    """Share of targets at which the largest logit stands. Shapes: (N, classes), (N,); of pixels (N, classes, …), (N, …)."""
+    labels = logits.argmax(axis=1)
+    if labels.shape != targets.shape or not len(targets):
+        raise ValueError(f"accuracy expected as many rows as targets, got {labels.shape} and {targets.shape}")
+    return float((labels == targets).mean())
 
 
 def standard_error(share: float, n: int) -> float:
@@ -46,3 +47,13 @@ def standard_error(share: float, n: int) -> float:
 def confusion_matrix(targets: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
     """M[i, j]: how often class i was taken for class j. Shapes: (N,), (N,) → (classes, classes)."""
     return np.bincount(targets * classes + predictions, minlength=classes * classes).reshape(classes, classes)
+
+
+def intersection_over_union(targets: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
+    """For each class |A ∩ B| / |A ∪ B|, A the pixels that have it and B those said to; nan for a class in neither.
+
+    Shapes: labels (N, …) and (N, …) → (classes,).
+    """
+    matrix = confusion_matrix(targets.reshape(-1), predictions.reshape(-1), classes)
+    both, either = np.diag(matrix), matrix.sum(axis=0) + matrix.sum(axis=1) - np.diag(matrix)
+    return np.divide(both, either, out=np.full(classes, np.nan), where=either > 0)
