@@ -221,7 +221,9 @@ POOLS = [
     lambda x: max_pool2d(x, 2),
     lambda x: max_pool2d(x, 3, 2, 1, ceil_mode=True),
     lambda x: max_pool2d(x, 2, 1, 1, 2),
+    lambda x: max_pool2d(x, 2, 3, 1),  # gaps between the windows, and padding
     lambda x: avg_pool2d(x, 2),
+    lambda x: avg_pool2d(x, 2, 3, 1),
     lambda x: avg_pool2d(x, 3, 2, 1, True, False),
     lambda x: avg_pool2d(x, (2, 3), (3, 1), divisor_override=-4),
     lambda x: adaptive_avg_pool2d(x, 1),
@@ -264,6 +266,20 @@ def test_a_large_batch_worked_on_in_blocks_gives_what_its_images_give(monkeypatc
         again_y, again_dx = forward_and_backward(lambda x: max_pool2d(x, 3, 2, (1, 0)), x, dy)
         np.testing.assert_array_equal(again_y, y)
         np.testing.assert_array_equal(again_dx, dx)
+
+
+@pytest.mark.parametrize("function", POOLS)
+def test_pixels_copied_as_a_whole_and_number_by_number_give_the_same(function):
+    """Channels last: 31 float32 a pixel are copied as one element of 124 bytes, 33 are too many."""
+    x = rng.integers(-2, 3, (2, 33, 7, 6)).astype(np.float32)
+    dy = rng.standard_normal(function(x).shape).astype(np.float32)
+    y, dx = forward_and_backward(function, x, dy)
+    for channels in (1, 31, 33):
+        again_y, again_dx = forward_and_backward(
+            function, channels_last(x[:, :channels]), channels_last(dy[:, :channels])
+        )
+        np.testing.assert_allclose(again_y, y[:, :channels], rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(again_dx, dx[:, :channels], rtol=1e-6, atol=1e-6)
 
 
 def test_an_empty_batch_stays_empty():

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from scratch.layers.pooling.windows import Size, Windows, at, images, output_sizes, whole, windows_of
+from scratch.layers.pooling.windows import Size, Windows, at, images, output_sizes, read, whole, windows_of, write
 from scratch.module import Module
 from scratch.tensor import Array, Tensor, record
 
@@ -111,7 +111,7 @@ def _sums(x: Array, axis: int, windows: Windows) -> Array:
     full = [inputs for outputs, inputs in windows.steps if whole(windows, outputs)]
     rest = [step for step in windows.steps if not whole(windows, step[0])]
     if len(full) > 1:  # the first two make y, for writing it once more would cost as much as adding
-        np.add(x[at(axis, full[0])], x[at(axis, full[1])], out=y)
+        np.add(read(x, axis, full[0]), read(x, axis, full[1]), out=y)
     else:
         y[...] = x[at(axis, full[0])] if full else 0
     for inputs in full[2:]:
@@ -130,7 +130,7 @@ def _spread(dy: Array, axis: int, windows: Windows) -> Array:
         dx.fill(0)
     for outputs, inputs in windows.steps:
         if windows.apart:
-            dx[at(axis, inputs)] = dy[at(axis, outputs)]
+            write(dx, axis, inputs, dy[at(axis, outputs)])
         else:
             dx[at(axis, inputs)] += dy[at(axis, outputs)]
     return dx

@@ -15,8 +15,10 @@ from scratch.layers.pooling.windows import (
     images,
     ordered_as,
     output_sizes,
+    read,
     whole,
     windows_of,
+    write,
 )
 from scratch.module import Module
 from scratch.tensor import Array, Tensor, record
@@ -93,11 +95,11 @@ def _largest(x: Array, axis: int, windows: Windows) -> Array:
     full = [inputs for outputs, inputs in windows.steps if whole(windows, outputs)]
     rest = [step for step in windows.steps if not whole(windows, step[0])]
     if full:  # the first two make y, for writing it once more would cost as much as comparing
-        np.maximum(x[at(axis, full[0])], x[at(axis, full[1 % len(full)])], out=y)
+        np.maximum(read(x, axis, full[0]), read(x, axis, full[1 % len(full)]), out=y)
     else:
         y.fill(-np.inf)
     for inputs in full[2:]:
-        np.maximum(y, x[at(axis, inputs)], out=y)
+        np.maximum(y, read(x, axis, inputs), out=y)
     for outputs, inputs in rest:
         y[at(axis, outputs)] = np.maximum(y[at(axis, outputs)], x[at(axis, inputs)])
     return y
@@ -112,16 +114,16 @@ def _to_winners(dy: Array, x: Array, y: Array, axis: int, windows: Windows, dx: 
         dx.fill(0)
     left = dy
     for t, (outputs, inputs) in enumerate(windows.steps, start=1):
-        here, source = at(axis, outputs), at(axis, inputs)
+        here = at(axis, outputs)
         if t == len(windows.steps) and windows.tiled:
-            dx[source] = left  # nobody else was the largest
+            write(dx, axis, inputs, left)  # nobody else was the largest
             break
-        taken = (x[source] == y[here]).astype(dy.dtype)
+        taken = (read(x, axis, inputs) == y[here]).astype(dy.dtype)
         taken *= left[here]
         if windows.apart:
-            dx[source] = taken
+            write(dx, axis, inputs, taken)
         else:
-            dx[source] += taken
+            dx[at(axis, inputs)] += taken
         if whole(windows, outputs):
             left = left - taken
         else:
