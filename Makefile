@@ -44,7 +44,7 @@ parity: .venv/.installed-parity
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find scratch tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find scratch tests benchmarks notebooks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Set-up: one stamp for the environment, one for each set of packages; a changed pyproject.toml redoes the latter.
 
