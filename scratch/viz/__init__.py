@@ -6,25 +6,36 @@ Matplotlib is imported inside the functions, never through pyplot: no window, no
 from scratch.viz.boundary import boundary_animation, boundary_grid, decision_boundary
 from scratch.viz.confusion import confusion
 from scratch.viz.curves import compare_runs, loss_curves, smoothed
+from scratch.viz.feature_maps import feature_map_rows, filter_grid
+from scratch.viz.heat import heat_maps, receptive_fields
 from scratch.viz.images import first_layer_weights, image_grid, worst_mistakes
+from scratch.viz.pairs import adversarial_pairs, segmentation
+from scratch.viz.photo import read_photo
 from scratch.viz.style import figure, save
 from scratch.viz.surfaces import histograms, surface_paths
 from scratch.viz.tape import draw_tape, keep_gradients, tape_text
 
 __all__ = [
+    "adversarial_pairs",
     "boundary_animation",
     "boundary_grid",
     "compare_runs",
     "confusion",
     "decision_boundary",
     "draw_tape",
+    "feature_map_rows",
     "figure",
+    "filter_grid",
     "first_layer_weights",
+    "heat_maps",
     "histograms",
     "image_grid",
     "keep_gradients",
     "loss_curves",
+    "read_photo",
+    "receptive_fields",
     "save",
+    "segmentation",
     "smoothed",
     "surface_paths",
     "tape_text",
