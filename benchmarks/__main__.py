@@ -71,18 +71,25 @@ def measure(name: str, a: argparse.Namespace) -> dict[str, list[dict[str, float]
         shift = turn % len(contenders)
         for contender in contenders[shift:] + contenders[:shift]:
             rounds[contender].append(run(name, contender, a))
+    one = isinstance(subject.REFERENCE, str)  # else each contender has its own
+    reference = dict.fromkeys(contenders, subject.REFERENCE) if one else subject.REFERENCE
     say(f"\n{name}: {(subject.__doc__ or '').strip()}\n")
-    say(f"| contender | ms a step, median (lowest to highest round) | ÷ {subject.REFERENCE} | peak MB |")
+    say(f"| contender | ms a step, median (lowest to highest round) | ÷ {subject.REFERENCE if one else 'PyTorch'} "
+        "| peak MB |")  # fmt: skip
     say("|---|---|---|---|")
+    medians = []
     for contender, results in rounds.items():
         times = [r["median_ms"] for r in results]
         ratio = ""
-        if subject.REFERENCE in rounds:
-            ratios = [t / r["median_ms"] for t, r in zip(times, rounds[subject.REFERENCE], strict=True)]
+        if reference[contender] in rounds:
+            ratios = [t / r["median_ms"] for t, r in zip(times, rounds[reference[contender]], strict=True)]
             ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+            medians += [statistics.median(ratios)] if contender.startswith("scratch") else []
         memory = max(r["peak_mb"] or 0 for r in results)
         shown = f"{statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
         say(f"| {contender} | {shown} | {ratio} | {memory:.0f} |")
+    if not one and medians:
+        say(f"\ngeometric mean of scratch ÷ PyTorch: {statistics.geometric_mean(medians):.2f}")
     return rounds
 
 

@@ -32,7 +32,7 @@ def evaluate(model: Module, inputs: np.ndarray, targets: np.ndarray) -> dict[str
 
 
 def accuracy(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Share of targets at which the largest logit stands. Shapes: (N, classes, …), (N, …), with further axes for pixels."""
+    """Share of targets at which the largest logit stands. Shapes: (N, classes, …), (N, …); the dots are pixels."""
     labels = logits.argmax(axis=1)
     if labels.shape != targets.shape or not len(targets):
         raise ValueError(f"accuracy expected as many rows as targets, got {labels.shape} and {targets.shape}")
