@@ -29,7 +29,7 @@ def draw_all(folder: Path, log: Sequence[Mapping[str, Any]], model: Module, data
         panels=("validation_accuracy",), reference=(math.log(classes), f"ln {classes}"),
     )  # fmt: skip
     drawn = [viz.save(curves, folder / "curves.png")]
-    figures = figures_of_classes(model, data.test) if data.test.targets.ndim == 1 else figures_of_masks(model, data.test)
+    figures = (figures_of_classes if data.test.targets.ndim == 1 else figures_of_masks)(model, data.test)
     return drawn + [viz.save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
@@ -37,9 +37,10 @@ def figures_of_classes(model: Module, test: Dataset) -> dict[str, Any]:
     """First filters, feature maps, where the answers lie, the confusion matrix, and the most confident mistakes."""
     p = probabilities(model, test.inputs)
     matrix = confusion_matrix(test.targets, p.argmax(axis=1), test.classes)
+    example = int(np.argmax(test.targets == test.classes // 2))
     return {
         "filters": viz.first_layer_weights(inside.filters(model), title="first convolution"),
-        "feature_maps": draw_maps(model, test.inputs[:1], f"{test.name}: a test image, stage by stage"),
+        "feature_maps": draw_maps(model, test, example),
         "where": draw_where(model, test, p.argmax(axis=1)),
         "confusion": viz.confusion(matrix, test.class_names),
         "mistakes": viz.worst_mistakes(test.inputs, test.targets, p, class_names=test.class_names),
@@ -54,19 +55,20 @@ def figures_of_masks(model: Module, test: Dataset) -> dict[str, Any]:
     rows = [worst, *(i for i in range(6) if i != worst)][:6]
     title = f"{test.name}: first the worst of {len(test)} test images (mean IoU {100 * shares[worst]:.1f} %)"
     masks = viz.segmentation(test.inputs[rows], test.targets[rows], labels[rows], test.class_names, title=title)
-    return {
-        "masks": masks,
-        "feature_maps": draw_maps(model, test.inputs[:1], f"{test.name}: a test image, stage by stage"),
-    }
+    return {"masks": masks, "feature_maps": draw_maps(model, test, rows[1])}
 
 
-def draw_maps(model: Module, image: np.ndarray, title: str) -> Any:
-    """What the network makes of one image (1, C, H, W), a row for each size it passes through."""
-    return viz.feature_map_rows(stages(model, image), image=image[0], title=title)
+def draw_maps(model: Module, test: Dataset, i: int) -> Any:
+    """What the network makes of test image i, a row for each size that the maps pass through."""
+    maps = {name or "logits": values for name, values in stages(model, test.inputs[i : i + 1]).items()}
+    return viz.feature_map_rows(maps, image=test.inputs[i], title=f"{test.name}: a test image, stage by stage")
 
 
 def stages(model: Module, image: np.ndarray) -> dict[str, np.ndarray]:
-    """The last maps of each size on the way, larger than one pixel; no stage is known by name, so any model will do."""
+    """The last maps of each size on the way, of more than one pixel; found without names, so for any model.
+
+    Shapes: image (1, C, H, W) → {name of the module: (1, channels, h, w)}, "" for the model itself.
+    """
     last: dict[str, np.ndarray] = {}
     for name, maps in inside.feature_maps(model, image).items():
         if maps.shape[2:] == (1, 1):
