@@ -34,7 +34,7 @@ from scratch.viz.style import COLOURS, DASHES, MARKERS, label, legend, log_scale
 # %% [markdown]
 # ## 1. The valley
 #
-# Two parameters, and a loss that is 25 times as steep in one direction as in the other:
+# Two parameters, and a loss that bends 25 times as strongly in one direction as in the other:
 #
 # $$f(x, y) = \tfrac12 (x^2 + 25\, y^2), \qquad \nabla f = (x,\ 25\, y)$$
 #
@@ -79,12 +79,12 @@ surface_paths(valley, paths, ((-9, 3), (-3.2, 3.2)), minimum=(0, 0), title="plai
 #
 # With $g$ the gradient of a parameter $\theta$:
 #
-# - **momentum**: $b \leftarrow \mu b + g, \qquad \theta \leftarrow \theta - \eta\, b$
-# - **RMSprop**: $v \leftarrow \alpha v + (1-\alpha)\, g^2, \qquad
-#   \theta \leftarrow \theta - \eta\, g / (\sqrt v + \epsilon)$
-# - **Adam**: $m \leftarrow \beta_1 m + (1-\beta_1)\, g, \quad v \leftarrow \beta_2 v + (1-\beta_2)\, g^2, \quad
-#   \hat m = m / (1 - \beta_1^t), \quad \hat v = v / (1 - \beta_2^t), \qquad
-#   \theta \leftarrow \theta - \eta\, \hat m / (\sqrt{\hat v} + \epsilon)$
+# - **momentum** remembers $b \leftarrow \mu b + g$ and steps $\theta \leftarrow \theta - \eta\, b$
+# - **RMSprop** remembers $v \leftarrow \alpha v + (1-\alpha)\, g^2$ and steps
+#   $\theta \leftarrow \theta - \eta\, g / (\sqrt v + \epsilon)$
+# - **Adam** remembers $m \leftarrow \beta_1 m + (1-\beta_1)\, g$ and
+#   $v \leftarrow \beta_2 v + (1-\beta_2)\, g^2$, puts hats on them, $\hat m = m / (1 - \beta_1^t)$ and
+#   $\hat v = v / (1 - \beta_2^t)$, and steps $\theta \leftarrow \theta - \eta\, \hat m / (\sqrt{\hat v} + \epsilon)$
 #
 # Momentum adds up what the gradients agree on: the way along the valley. What they disagree on, the way across,
 # cancels. RMSprop divides by the gradient's own recent size, so that every parameter moves at about the same pace. Adam
@@ -136,7 +136,7 @@ for make in (SGD, Adam):
     print(f"{make.__name__:4}  moved by {1 - p.data[0]:.6f} and {1 - p.data[1]:.6f}")
 
 # %% [markdown]
-# In the first step $\hat m = g$ and $\hat v = g^2$, so Adam moves by $\eta\, g / |g|$: exactly $\eta$, whatever the
+# In the first step $\hat m = g$ and $\hat v = g^2$, so Adam moves by $\eta\, g / |g|$: by $\eta$, whatever the
 # gradient's size. This is why its learning rate means the same for every layer and nearly every model (0.001 is a good
 # first try), and why a loss multiplied by 10 trains the same.
 #
@@ -310,8 +310,8 @@ schedules = {
 }
 page, axes = figure(panel=(6.6, 3.2))
 for k, (name, schedule) in enumerate(schedules.items()):
-    axes[0, 0].plot([schedule(n) for n in range(301)], color=COLOURS[k], linestyle=DASHES[k], label=name)
-label(axes[0, 0], "", "step", "share of the full learning rate")
+    axes[0, 0].plot([schedule(n) for n in range(300)], color=COLOURS[k], linestyle=DASHES[k], label=name)
+label(axes[0, 0], "five schedules of 300 steps", "step", "share of the full learning rate")
 legend(page, handles=axes[0, 0].get_legend_handles_labels()[0], loc="outside lower center", ncols=3)
 page
 
@@ -348,7 +348,7 @@ page
 #
 # $$\text{power} \times \left(\tfrac12 n \sigma^2\right)^L$$
 #
-# Only $\sigma = \sqrt{2/n}$ keeps it (He). Everything else is a power series.
+# Only $\sigma = \sqrt{2/n}$ keeps it (He). Everything else fades or explodes like a power.
 #
 # **Predict 7.** Ten layers of 256 ReLU units; the input has root mean square 1. How large is the signal after the tenth
 # layer for $\sigma = 0.01$? (What is $\sqrt{256/2} \cdot 0.01$, and that to the tenth?) For $\sigma = 0.3$?
@@ -444,5 +444,5 @@ for name in ("drawn at random", "all equal"):
 # - Rebuild, from the [page of this week](../docs/weeks/week2.md): SGD with momentum and Adam as classes of your own,
 #   and train with them.
 # - Read [scratch/optim/adam.py](../scratch/optim/adam.py): how the library saves the hats' passes over memory.
-# - `scratch train mlp` is all of this together: He-like beginnings, AdamW, warmup and cosine, clipping, dropout,
-#   shifted digits; about 97 per cent of the test digits.
+# - `scratch train mlp` is all of this together: AdamW, warmup and cosine, clipping, dropout, shifted digits; about 97
+#   per cent of the test digits.

@@ -9,7 +9,6 @@ and a cell that calls `check` needs only those, the blanks, and other such cells
 
 import ast
 import contextlib
-import getpass
 import importlib
 import io
 import json
@@ -102,7 +101,7 @@ def test_outputs_hold_no_paths_and_names_of_a_machine(name):
         {kind: value for kind, value in output["data"].items() if not kind.startswith("image/")}
         for cell in committed(name)["cells"] for output in cell.get("outputs", []) if "data" in output
     ])  # fmt: skip
-    own = [re.escape(word) for word in (socket.gethostname(), getpass.getuser(), str(ROOT)) if len(word) > 3]
+    own = [re.escape(word) for word in (socket.gethostname(), str(Path.home()), str(ROOT)) if len(word) > 5]
     for pattern in [r"/(?:tmp|home|root|work|Users|usr|opt|mnt|var)\b", r"[A-Za-z]:\\", r"\bat 0x[0-9a-f]+", *own]:
         assert not re.search(pattern, text), pattern
 
