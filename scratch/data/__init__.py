@@ -3,8 +3,10 @@
 from scratch.data.augment import cutout, mixup, random_flip, random_shift
 from scratch.data.batches import Batches, in_order
 from scratch.data.catalog import CATALOG
-from scratch.data.dataset import Dataset, Splits, class_counts, split, stratified_split
+from scratch.data.dataset import Dataset, Splits, class_counts, hold_out, split, stratified_split
 from scratch.data.digits import load_digits
+from scratch.data.idx import read_idx
+from scratch.data.mnist import load_fashion_mnist, load_mnist
 from scratch.data.shapes import load_shapes
 from scratch.data.text import CharTokenizer, Texts, TextWindows, load_shakespeare, windows_in_order
 from scratch.data.toys import (
@@ -40,13 +42,17 @@ __all__ = [
     "gaussian_grid",
     "gaussian_ring",
     "grid_centres",
+    "hold_out",
     "in_order",
     "load_digits",
+    "load_fashion_mnist",
+    "load_mnist",
     "load_shakespeare",
     "load_shapes",
     "mixup",
     "random_flip",
     "random_shift",
+    "read_idx",
     "ring_centres",
     "sine",
     "spirals",

@@ -96,45 +96,59 @@ def split(dataset: Dataset, validation: float, test: float, seed: int = 0) -> Sp
 
 def stratified_split(dataset: Dataset, validation: float, test: float, seed: int = 0) -> Splits:
     """The same as `split`, with every class in the proportion that it has in the whole."""
+    return _split(dataset, _class_numbers(dataset), validation, test, seed)
+
+
+def hold_out(dataset: Dataset, validation: float, seed: int = 0) -> tuple[Dataset, Dataset]:
+    """(train, validation), shared out as by `stratified_split`, where the test set is one of its own."""
+    sizes = {"validation": _size(validation, len(dataset), "validation")}
+    train, held = _deal(dataset, _class_numbers(dataset), sizes, seed)
+    return train, held
+
+
+def _class_numbers(dataset: Dataset) -> np.ndarray:
     if dataset.targets.ndim != 1 or dataset.targets.dtype.kind not in "iu":
         raise ValueError(f"{dataset.name}: a stratified split needs class numbers as targets, "
                          f"got {dataset.targets.dtype} of shape {dataset.targets.shape}")  # fmt: skip
-    return _split(dataset, dataset.targets, validation, test, seed)
+    return dataset.targets
 
 
 def _split(dataset: Dataset, strata: np.ndarray, validation: float, test: float, seed: int) -> Splits:
     n = len(dataset)
     test_size, validation_size = _size(test, n, "test"), _size(validation, n, "validation")
-    if test_size + validation_size >= n:
-        raise ValueError(f"{dataset.name}: validation {validation_size} and test {test_size} of {n} rows "
-                         "leave nothing to train on")  # fmt: skip
+    return Splits(*_deal(dataset, strata, {"validation": validation_size, "test": test_size}, seed))
+
+
+def _deal(dataset: Dataset, strata: np.ndarray, sizes: dict[str, int], seed: int) -> list[Dataset]:
+    """The rows that are left to train on, and then the parts of these sizes."""
+    if sum(sizes.values()) >= len(dataset):
+        wanted = " and ".join(f"{name} {size}" for name, size in sizes.items())
+        raise ValueError(f"{dataset.name}: {wanted} of {len(dataset)} rows leave nothing to train on")
     _, stratum = np.unique(strata, return_inverse=True)
     counts = np.bincount(stratum)
-    test_room = _shares(counts, test_size)
-    validation_room = _shares(counts - test_room, validation_size)
+    rooms: dict[str, list[int]] = {}
+    for name in reversed(sizes):  # test first, then validation
+        share = _shares(counts, sizes[name])
+        rooms[name], counts = share.tolist(), counts - share
 
-    # Test first, then validation: each group of equal rows goes where the quota of its class has room for all of it.
+    # Each group of equal rows goes to the first part where the quota of its class has room for all of it.
     # Without repeated rows every quota is met exactly; with them it is met from below.
     groups = _equal_rows(dataset.inputs)
-    train_rows, validation_rows, test_rows = [], [], []
+    parts: dict[str, list[int]] = {name: [] for name in ("train", *sizes)}
+    classes = stratum.tolist()
     for g in shuffled(len(groups), seed, 0, SPLIT):
         group = groups[g]
-        c = stratum[group[0]]
-        if len(group) <= test_room[c]:
-            test_room[c] -= len(group)
-            test_rows += group
-        elif len(group) <= validation_room[c]:
-            validation_room[c] -= len(group)
-            validation_rows += group
-        else:
-            train_rows += group
-    parts = {"train": train_rows, "validation": validation_rows, "test": test_rows}
+        c = classes[group[0]]
+        name = next((name for name, room in rooms.items() if len(group) <= room[c]), "train")
+        if name != "train":
+            rooms[name][c] -= len(group)
+        parts[name] += group
     for name, rows in parts.items():
         if not rows:
             raise ValueError(f"{dataset.name}: no row is left for {name}; too many rows are equal to each other")
     # Shuffled once more: as they were dealt out, train begins with the class whose quotas were filled first.
     orders = (shuffled(len(rows), seed, i, SPLIT) for i, rows in enumerate(parts.values(), start=1))
-    return Splits(*(dataset.take(np.array(rows)[order]) for rows, order in zip(parts.values(), orders, strict=True)))
+    return [dataset.take(np.array(rows)[order]) for rows, order in zip(parts.values(), orders, strict=True)]
 
 
 def _size(size: float, n: int, name: str) -> int:

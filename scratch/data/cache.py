@@ -1,0 +1,72 @@
+"""Files that are too large to ship: found where they lie, used only if they are whole."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import sys
+import zlib
+from pathlib import Path
+
+from scratch.data.sources import File, Source
+
+_PIECE = 2**20
+
+
+def data_folder() -> Path:
+    """Where full data sets are kept: SCRATCH_DATA, or else this system's folder for caches."""
+    if os.environ.get("SCRATCH_DATA"):
+        return Path(os.environ["SCRATCH_DATA"]).expanduser()
+    if sys.platform == "win32":
+        caches = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        caches = Path.home() / "Library" / "Caches"
+    else:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return caches / "ai-architectures-from-scratch"
+
+
+def place(source: Source, file: File) -> Path:
+    """Where a download of the file goes."""
+    return data_folder() / source.folders[0] / file.name
+
+
+def find(source: Source, file: File) -> Path | None:
+    """The file as it lies here, packed or unpacked: in the data folder, or where the system's package puts it."""
+    folders = [data_folder() / folder for folder in source.folders] + list(source.installed)
+    for folder in folders:
+        for name in (file.name, file.name.removesuffix(".gz")):
+            if (folder / name).is_file():
+                return folder / name
+    return None
+
+
+def read(source: Source, file: File) -> bytearray:
+    """The unpacked content. FileNotFoundError where it isn't here, ValueError where it isn't what it should be."""
+    path = find(source, file)
+    if path is None:
+        raise FileNotFoundError(f"{source.name}: {file.name} is not here")
+    content = unpacked(path, file.content_size)
+    found = hashlib.sha256(content).hexdigest()
+    if found != file.content_sha256:
+        raise ValueError(f"{path} is not the file that is meant: unpacked, it has {len(content):,} bytes, SHA-256 "
+                         f"{found}, expected {file.content_size:,} bytes, {file.content_sha256}")  # fmt: skip
+    return content
+
+
+def unpacked(path: Path, limit: int) -> bytearray:
+    """The content of a file, unpacked if gzip packed it. ValueError if it is damaged or larger than `limit` bytes."""
+    content = bytearray()
+    try:
+        with open(path, "rb") as plain:
+            packed = plain.read(2) == b"\x1f\x8b"
+            plain.seek(0)
+            with gzip.GzipFile(fileobj=plain) if packed else plain as stream:
+                while piece := stream.read(_PIECE):
+                    content += piece
+                    if len(content) > limit:  # also what keeps a small file from filling the memory
+                        raise ValueError(f"{path} is too long: expected {limit:,} bytes{' unpacked' if packed else ''}")
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is damaged: after {len(content):,} unpacked bytes, {error}") from None
+    return content
