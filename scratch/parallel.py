@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from scratch.memory import keep_freed_memory
 from scratch.module import Module
 from scratch.random import current_stream, stream
 from scratch.tensor import Tensor, record
@@ -50,6 +51,7 @@ class ShardedLoss:
             raise ValueError(f"ShardedLoss expected at least one shard and one worker, got {shards} and {workers}")
         if workers > 1 and not _blas_is_controllable():
             workers = 1
+        keep_freed_memory()
         self.model, self.loss_fn, self.shards, self.workers = model, loss_fn, shards, workers
         self.parameters = list(model.parameters())
         self.replicas = [_Replica(model) for _ in range(shards)] if shards > 1 else []

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # pattern that fits, from the top rung down, decides: models/*/train.py before the rest of models/.
 LADDER: list[tuple[str, ...]] = [
     ("random", "tape", "value", "tensor", "combine"),
-    ("", "module", "gradcheck", "parallel", "blocks", "weights", "initializers"),  # "" is scratch/__init__.py
+    ("", "module", "gradcheck", "memory", "parallel", "blocks", "weights", "initializers"),  # "" is scratch/__init__.py
     ("activations", "losses"),
     ("layers", "summary"),
     ("optim", "schedules", "data"),
