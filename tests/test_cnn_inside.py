@@ -267,6 +267,8 @@ def test_float32_stays_float32():
 STACKS = {
     "one 3×3": ([Conv2d(1, 4, 3)], (3, 3), (1, 1)),
     "three 3×3": ([Conv2d(1, 4, 3, padding=1), ReLU(), Conv2d(4, 4, 3), ReLU(), Conv2d(4, 2, 3)], (7, 7), (1, 1)),
+    # at its corner less than a millionth of what counts in the middle
+    "eight 3×3": ([Conv2d(1, 1, 3, padding=1) for _ in range(8)], (17, 17), (1, 1)),
     "stride": ([Conv2d(1, 4, 3, stride=2, padding=1), Conv2d(4, 4, 3), Conv2d(4, 2, 3, stride=2)], (11, 11), (4, 4)),
     "dilation": ([Conv2d(1, 4, 3), Conv2d(4, 4, 3, dilation=2), Conv2d(4, 2, 3, dilation=3)], (13, 13), (1, 1)),
     "dilated by 1, 2, 4 behind a stride": (
