@@ -105,14 +105,23 @@ def report(words: list[str]) -> int:
 
 
 def data(words: list[str]) -> int:
-    """Show the data sets: what is here, how large, under which licence."""
-    from scratch.data import CATALOG
+    """Show the data sets: what is here, how large, under which licence; or download one: scratch data [fetch NAME]"""
+    from scratch.data import CATALOG, SOURCES, fetch
 
-    parser("data", data).parse_args(words)
+    p = parser("data", data)
+    p.add_argument("action", nargs="?", choices=["fetch"], help="download what is missing or damaged")
+    p.add_argument("name", nargs="?", choices=sorted(SOURCES), help="the data set to fetch")
+    chosen = p.parse_args(words)
+    if chosen.action:
+        if chosen.name is None:
+            p.error(f"fetch what? {', '.join(sorted(SOURCES))}")
+        fetch(SOURCES[chosen.name], renew=True)
     for entry in CATALOG:
-        say(f"{entry.name:14} {entry.what}")
-        say(f"{'':14} {entry.size}; {entry.shape}")
-        say(f"{'':14} {entry.licence}; {entry.source}; {'here' if entry.is_here else 'damaged or missing'}\n")
+        if chosen.name in (None, entry.name):
+            say(f"{entry.name:16} {entry.what}")
+            say(f"{'':16} {entry.size}; {entry.shape}")
+            say(f"{'':16} {entry.licence}; {entry.source}")
+            say(f"{'':16} {entry.state}\n")
     return 0
 
 

@@ -21,6 +21,7 @@ import scratch.data as data
 from scratch.data import (
     CATALOG,
     CURVES,
+    SOURCES,
     TOYS,
     Batches,
     CharTokenizer,
@@ -835,10 +836,10 @@ def test_toys_say_what_is_wrong(make, message):
 # -- catalog ----------------------------------------------------------------------------------------------------
 
 
-def test_the_catalog_lists_everything_and_everything_is_here(digits, plays):
+def test_the_catalog_lists_everything_and_what_ships_is_here(digits, plays):
     entries = {entry.name: entry for entry in CATALOG}
-    assert list(entries) == ["digits", "shakespeare", *TOYS, "curves", "shapes"]
-    assert all(entry.is_here for entry in CATALOG)
+    assert list(entries) == ["digits", "shakespeare", *SOURCES, *TOYS, "curves", "shapes"]
+    assert all(entry.is_here for entry in CATALOG if entry.full is None)
     assert {file for entry in CATALOG for file in entry.files} == set(SHA256)
     assert all(getattr(entry, field) for entry in CATALOG for field in ("what", "size", "shape", "licence", "source"))
     for part in digits:
@@ -853,7 +854,7 @@ def test_the_catalog_says_what_is_not_here(monkeypatch, error):
         raise error
 
     monkeypatch.setattr("scratch.data.catalog.read_bundled", fail)
-    assert [entry.name for entry in CATALOG if not entry.is_here] == ["digits", "shakespeare"]
+    assert [entry.name for entry in CATALOG if not entry.full and not entry.is_here] == ["digits", "shakespeare"]
 
 
 def test_every_public_name_exists():

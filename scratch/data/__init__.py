@@ -5,10 +5,19 @@ from scratch.data.batches import Batches, in_order
 from scratch.data.catalog import CATALOG
 from scratch.data.dataset import Dataset, Splits, class_counts, hold_out, split, stratified_split
 from scratch.data.digits import load_digits
+from scratch.data.download import fetch
 from scratch.data.idx import read_idx
 from scratch.data.mnist import load_fashion_mnist, load_mnist
 from scratch.data.shapes import load_shapes
-from scratch.data.text import CharTokenizer, Texts, TextWindows, load_shakespeare, windows_in_order
+from scratch.data.sources import SOURCES
+from scratch.data.text import (
+    CharTokenizer,
+    Texts,
+    TextWindows,
+    load_shakespeare,
+    load_tiny_shakespeare,
+    windows_in_order,
+)
 from scratch.data.toys import (
     CURVES,
     TOYS,
@@ -28,6 +37,7 @@ from scratch.data.toys import (
 __all__ = [
     "CATALOG",
     "CURVES",
+    "SOURCES",
     "TOYS",
     "Batches",
     "CharTokenizer",
@@ -39,6 +49,7 @@ __all__ = [
     "class_counts",
     "curve",
     "cutout",
+    "fetch",
     "gaussian_grid",
     "gaussian_ring",
     "grid_centres",
@@ -49,6 +60,7 @@ __all__ = [
     "load_mnist",
     "load_shakespeare",
     "load_shapes",
+    "load_tiny_shakespeare",
     "mixup",
     "random_flip",
     "random_shift",

