@@ -21,7 +21,7 @@ def read_photo(path: str | os.PathLike) -> Array:
         raise FileNotFoundError(f"{os.fspath(path)}: expected a photograph (PNG, JPEG ...), but there is no such file")
     try:
         pixels = np.asarray(imread(os.fspath(path)))
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's PNG reader calls a broken file a SyntaxError
+    except Exception as error:  # a broken or giant image is a SyntaxError, a struct.error, a class of Pillow's ...
         raise ValueError(f"{os.fspath(path)}: expected a photograph (PNG, JPEG ...): {error}") from None
     if pixels.dtype.kind == "f":  # PNGs come as numbers from 0 to 1
         pixels = np.rint(pixels * 255).astype(np.uint8)

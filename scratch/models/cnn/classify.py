@@ -100,8 +100,9 @@ def centre(photo: Array) -> Array:
 def resize(photo: Array, size: int) -> Array:
     """(H, W, 3) → (size, size, 3) by bicubic interpolation, y = R x Cᵀ a colour, held between 0 and 255."""
     rows, columns = bicubic(photo.shape[0], size), bicubic(photo.shape[1], size)
-    across = np.tensordot(rows, photo.astype(np.float32), 1)  # (size, W, 3)
-    return np.clip(columns @ across, 0, 255)
+    x = photo.astype(np.float32)
+    y = np.tensordot(columns, np.tensordot(rows, x, 1), (1, 1))  # (size, W, 3), then columns first
+    return np.ascontiguousarray(np.clip(y.swapaxes(0, 1), 0, 255))
 
 
 def bicubic(n: int, size: int) -> Array:
@@ -186,4 +187,4 @@ def main(arguments: Sequence[str]) -> None:
     for guess in guesses:
         say(f"{100 * guess.probability:6.1f} %  {guess.name}  ({guess.synset})")
     if a.picture is not None:
-        say(f"picture  {viz.save(explain(model, photo), a.picture)}")
+        say(f"picture  {viz.save(explain(model, photo), a.picture, limit=2**20)}")
