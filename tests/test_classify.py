@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import zlib
 
 import numpy as np
 import pytest
@@ -146,11 +145,12 @@ def test_photographs_of_every_kind_become_rgb(tmp_path):
     for broken in ("text.png", "text.jpg"):
         with pytest.raises(ValueError, match=f"{broken}: expected a photograph"):
             viz.read_photo(tmp_path / broken)
-    pixels = classify.example().read_bytes()
-    giant = pixels[:16] + (30_000).to_bytes(4, "big") * 2 + pixels[24:29]  # a header that claims 900 million pixels
-    (tmp_path / "giant.png").write_bytes(giant + zlib.crc32(giant[12:]).to_bytes(4, "big") + pixels[33:])
-    with pytest.raises(ValueError, match=r"giant\.png: expected a photograph .*decompression bomb"):
-        viz.read_photo(tmp_path / "giant.png")
+    for at in (20, 45, 600):  # header, a chunk's length, the compressed pixels
+        damaged = bytearray(classify.example().read_bytes())
+        damaged[at] ^= 0x55
+        (tmp_path / "damaged.png").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"damaged\.png: expected a photograph"):
+            viz.read_photo(tmp_path / "damaged.png")
     cut = classify.example().read_bytes()[:5_000]
     (tmp_path / "cut.png").write_bytes(cut)
     with pytest.raises(ValueError, match=r"cut\.png: expected a photograph"):
