@@ -111,7 +111,7 @@ MNIST = Source(
             "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
         ),
     ),
-    # LeCun's own page asks for a password or is away; these two are what PyTorch and TensorFlow read.
+    # LeCun's own page often answers 403; these two copies are what PyTorch and TensorFlow read.
     addresses=(
         "https://ossci-datasets.s3.amazonaws.com/mnist/{}",
         "https://storage.googleapis.com/cvdf-datasets/mnist/{}",
