@@ -27,6 +27,7 @@ from scratch.training import (
     checkpoint,
     confusion_matrix,
     evaluate,
+    intersection_over_union,
     predict,
     report,
     standard_error,
@@ -291,8 +292,6 @@ def test_checkpoints_that_do_not_fit_are_refused_and_left_alone(tmp_path, undist
     refused("lr: expected float, got 'fast'", lr="fast")
 
 
-
-
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -538,8 +537,23 @@ def test_metrics():
     assert standard_error(0.9, 100) == pytest.approx(0.03)
     matrix = confusion_matrix(np.array([0, 0, 1, 2]), np.array([0, 2, 1, 2]), 3)
     np.testing.assert_array_equal(matrix, [[1, 0, 1], [0, 1, 0], [0, 0, 1]])
-    with pytest.raises(ValueError, match="as many rows as targets, got 3 and 0"):
+    with pytest.raises(ValueError, match=r"as many rows as targets, got \(3,\) and \(0,\)"):
         accuracy(logits, np.array([], int))
+
+
+def test_metrics_of_pixels():
+    """Two images of 1 × 3 pixels, three classes; class 3 is in neither."""
+    targets = np.array([[[0, 0, 1]], [[1, 2, 2]]])
+    labels = np.array([[[0, 1, 1]], [[1, 2, 0]]])
+    logits = np.moveaxis(np.eye(4)[labels], -1, 1)  # (N, classes, H, W)
+    assert logits.shape == (2, 4, 1, 3) and accuracy(logits, targets) == 4 / 6
+    # Class 0 is true at 2 pixels, predicted at 2, both at 1; class 1 at 2, 3 and 2; class 2 at 2, 1 and 1.
+    over = intersection_over_union(targets, labels, 4)
+    np.testing.assert_allclose(over, [1 / 3, 2 / 3, 1 / 2, np.nan], rtol=1e-15)
+    np.testing.assert_array_equal(intersection_over_union(targets, targets, 3), [1, 1, 1])
+    np.testing.assert_array_equal(intersection_over_union(np.zeros(3, int), np.ones(3, int), 2), [0, 0])
+    with pytest.raises(ValueError, match=r"as many rows as targets, got \(2, 1, 3\) and \(2, 3\)"):
+        accuracy(logits, targets[:, 0])
 
 
 def test_predict_covers_the_last_rows_and_restores_the_mode():
