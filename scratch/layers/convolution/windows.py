@@ -44,42 +44,47 @@ class Windows:
         self.phases = -(-self.kw // self.sw)
         slabs = self.Ho * self.starts * self.sw
         self.blocks = cut(self.N, BLOCK // (slabs * self.kh * self.C + self.Ho * self.starts * self.O))
-        images = self.blocks[0].stop
+        self.images = self.blocks[0].stop
         # Windows of one phase, in `pieces` of `rows`, rounded up; what lies beyond the last window is never looked at.
-        windows = -(-images * self.Ho * self.starts // self.phases)
+        windows = -(-self.images * self.Ho * self.starts // self.phases)
         self.pieces = -(-windows * self.kh * self.kw * self.C * self.O // UNPACKED)
         self.rows = -(-windows // self.pieces)
         self.all = self.pieces * self.rows * self.phases
         self.room = self.all * self.sw + self.kw
 
-    def slabs(self, x: np.ndarray, out: np.ndarray) -> None:
-        """Copy the pixels (n, H, W) of a block to their places in `out`, whose zeros around them stay."""
-        n = len(x)
-        places = out[: n * self.Ho * self.starts * self.sw * self.kh].reshape(n, self.Ho, -1, self.kh)
-        columns = min(self.W, places.shape[2] - self.left)
+    def moves(self) -> Iterator[tuple[tuple, tuple]]:
+        """What is copied: (where to in the slabs (n, Ho, columns, kh), where from in the pixels (n, H, W))."""
+        columns = min(self.W, self.starts * self.sw - self.left)
         for i in range(self.kh):
             above = i * self.dh - self.top  # the input's row at the output's row 0
             first = max(0, -(above // self.sh))
             last = min(self.Ho, (self.H - 1 - above) // self.sh + 1)
             if last > first:
                 rows = slice(above + first * self.sh, above + (last - 1) * self.sh + 1, self.sh)
-                places[:, first:last, self.left : self.left + columns, i] = x[:, rows, :columns]
+                there = (slice(None), slice(first, last), slice(self.left, self.left + columns), i)
+                yield there, (slice(None), rows, slice(columns))
 
-    def matrices(self, slabs: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """(phase, its windows as matrices (pieces, rows, kw · kh · C)), over the slabs' memory."""
+    def places(self, slabs: np.ndarray) -> np.ndarray:
+        """The slabs of all images of a block, pixel by pixel: (images, Ho, columns, kh), over the same memory."""
+        used = pixels(slabs.reshape(-1, self.C))[: self.images * self.Ho * self.starts * self.sw * self.kh]
+        return used.reshape(self.images, self.Ho, -1, self.kh)
+
+    def matrices(self, slabs: np.ndarray) -> list[np.ndarray]:
+        """The windows of each phase as matrices (pieces, rows, kw · kh · C), over the slabs' memory."""
         slab, item = self.kh * self.C, slabs.itemsize
         step = self.phases * self.sw * slab * item
-        for r in range(self.phases):
-            shape, strides = (self.pieces, self.rows, self.kw * slab), (self.rows * step, step, item)
-            yield r, np.lib.stride_tricks.as_strided(slabs[r * self.sw * slab :], shape, strides)
+        shape, strides = (self.pieces, self.rows, self.kw * slab), (self.rows * step, step, item)
+        starts = (slabs[r * self.sw * slab :] for r in range(self.phases))
+        return [np.lib.stride_tricks.as_strided(start, shape, strides) for start in starts]
 
-    def outputs(self, y: np.ndarray, r: int) -> np.ndarray:
-        """The rows of y (all windows, O) that belong to a phase, as (pieces, rows, O)."""
-        return y[r :: self.phases].reshape(self.pieces, self.rows, self.O)
+    def outputs(self, y: np.ndarray) -> list[np.ndarray]:
+        """The rows of y (all windows, O) that belong to each phase, as (pieces, rows, O)."""
+        return [y[r :: self.phases].reshape(self.pieces, self.rows, self.O) for r in range(self.phases)]
 
-    def image(self, y: np.ndarray, n: int) -> np.ndarray:
-        """The rows of y (all windows, O) as n images (n, Ho, Wo, O), without the windows that cross over."""
-        return y[: n * self.Ho * self.starts].reshape(n, self.Ho, self.starts, self.O)[:, :, : self.Wo]
+    def image(self, y: np.ndarray) -> np.ndarray:
+        """The rows of y (all windows, O) as pixels of images (images, Ho, Wo), without windows that cross over."""
+        used = pixels(y)[: self.images * self.Ho * self.starts]
+        return used.reshape(self.images, self.Ho, self.starts)[:, :, : self.Wo]
 
 
 def convolve(x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Padding, dilation: int) -> np.ndarray:
@@ -88,14 +93,22 @@ def convolve(x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Padding, 
     g = Windows(x.shape, O, (kh, kw), stride, padding, dilation)
     matrix = weight.transpose(3, 2, 1, 0).reshape(-1, O)  # (kw · kh · C, O), in the order of a window's memory
     y = np.empty((g.N, g.Ho, g.Wo, O), x.dtype)
+    source, target, moves = image_pixels(x), pixels(y), list(g.moves())
 
     def run(blocks: Sequence[slice]) -> None:
-        slabs, out = zeros("slabs", g.room * g.kh, C, x.dtype), workspace("outputs", (g.all, O), x.dtype)
+        slabs, out = zeros("slabs", (g.room * kh * C,), x.dtype), workspace("outputs", (g.all, O), x.dtype)
+        places, image, products = (
+            g.places(slabs),
+            g.image(out),
+            list(zip(g.matrices(slabs), g.outputs(out), strict=True)),
+        )
         for block in blocks:
-            g.slabs(pixels(x[block]), pixels_of(slabs, C))
-            for r, windows in g.matrices(slabs):
-                np.matmul(windows, matrix, out=g.outputs(out, r))
-            joined(y[block])[...] = joined(g.image(out, len(x[block])))
+            n = block.stop - block.start
+            for there, here in moves:
+                places[:n][there] = source[block][here]
+            for windows, outputs in products:
+                np.matmul(windows, matrix, out=outputs)
+            target[block] = image[:n]
 
     over(g.blocks, run)
     return y.transpose(0, 3, 1, 2)
@@ -107,18 +120,24 @@ def weight_gradient(
     """dW = Σ over the windows of windowᵀ dy.  Shapes: x (N, C, H, W), dy (N, O, H', W') → (O, C, kh, kw)"""
     C, O, (kh, kw) = x.shape[1], dy.shape[1], kernel
     g = Windows(x.shape, O, kernel, stride, padding, dilation)
+    source, given, moves = image_pixels(x), image_pixels(dy), list(g.moves())
 
     def run(blocks: Sequence[slice]) -> np.ndarray:
-        slabs, outputs = zeros("slabs", g.room * kh, C, x.dtype), zeros("outputs", g.all, O, x.dtype).reshape(-1, O)
+        slabs, outputs = zeros("slabs", (g.room * kh * C,), x.dtype), zeros("outputs", (g.all, O), x.dtype)
+        places, image = g.places(slabs), g.image(outputs)
+        products = [(windows.reshape(-1, kw * kh * C).T, outputs[r :: g.phases])
+                    for r, windows in enumerate(g.matrices(slabs))]  # fmt: skip
         total = np.zeros((kw * kh * C, O), x.dtype)
         part = workspace("part", total.shape, x.dtype)
         for block in blocks:
-            n = len(x[block])
-            g.slabs(pixels(x[block]), pixels_of(slabs, C))
-            g.image(outputs, n)[...] = dy[block].transpose(0, 2, 3, 1)
-            outputs[n * g.Ho * g.starts :] = 0  # a last block of fewer images
-            for r, windows in g.matrices(slabs):
-                total += np.matmul(windows.reshape(-1, kw * kh * C).T, outputs[r :: g.phases], out=part)
+            n = block.stop - block.start
+            for there, here in moves:
+                places[:n][there] = source[block][here]
+            image[:n] = given[block]
+            if n < g.images:
+                outputs[n * g.Ho * g.starts :] = 0
+            for windows, dy_there in products:
+                total += np.matmul(windows, dy_there, out=part)
         return total
 
     total = added(over(g.blocks, run))
@@ -128,27 +147,21 @@ def weight_gradient(
 # -- pixels ------------------------------------------------------------------------------------------------------
 
 
-def zeros(name: str, count: int, channels: int, dtype: np.dtype) -> np.ndarray:
-    """A workspace of so many pixels, as one row of zeros."""
-    room = workspace(name, (count * channels,), dtype)
+def zeros(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """A workspace of zeros."""
+    room = workspace(name, shape, dtype)
     room.fill(0)
     return room
 
 
+def image_pixels(x: np.ndarray) -> np.ndarray:
+    """Images (N, C, H, W) as pixels (N, H, W); copied only if the channels are not last in memory."""
+    x = x.transpose(0, 2, 3, 1)
+    return pixels(x if x.shape[-1] == 1 or x.strides[-1] == x.itemsize else np.ascontiguousarray(x))
+
+
 def pixels(x: np.ndarray) -> np.ndarray:
-    """Images (n, C, H, W) as (n, H, W), every element a pixel with all its channels: copied as one, twice as fast."""
-    if x.shape[1] > 1 and x.strides[1] != x.itemsize:
-        x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-    return joined(x.transpose(0, 2, 3, 1))
-
-
-def pixels_of(row: np.ndarray, channels: int) -> np.ndarray:
-    """A row of numbers as a row of pixels, over the same memory."""
-    return joined(row.reshape(-1, channels))
-
-
-def joined(x: np.ndarray) -> np.ndarray:
-    """(…, C), the channels next to each other in memory, as (…): every element a pixel."""
+    """(…, C) as (…), every element a pixel with all its channels: NumPy copies those twice as fast as short rows."""
     if x.shape[-1] == 1:
         return x[..., 0]
     return x.view(np.dtype((np.void, x.shape[-1] * x.itemsize)))[..., 0]

@@ -18,7 +18,7 @@ The gradient with respect to g follows from the formula, which is linear in g:  
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import cache
 
@@ -26,8 +26,9 @@ import numpy as np
 
 from scratch.blocks import added, cut, over, workspace
 from scratch.layers.convolution.geometry import Padding, Pair
-from scratch.layers.convolution.windows import BLOCK, UNPACKED, joined, pixels, zeros
+from scratch.layers.convolution.windows import UNPACKED, image_pixels, pixels, zeros
 
+BLOCK = 2**17  # numbers in the inputs and products of a block; with their transforms about a second-level cache
 M = 4  # outputs of a tile
 POINTS = tuple(Fraction(z) for z in ("0", "1", "-1", "1/2", "-2", "2", "-1/2"))  # in this order few digits are lost
 
@@ -67,51 +68,47 @@ class Tiles:
         self.points, self.tiles = M + self.kw - 1, -(-self.Wo // M)
         self.height = max(self.Ho, self.H + max(self.top, bottom))
         self.column = self.tiles * self.height  # pixels of one image for each point
-        self.blocks = cut(self.N, BLOCK // (self.points * self.column * (self.C + self.O) // 2))
-        windows = -(-self.blocks[0].stop * self.column // self.kh)
+        self.blocks = cut(self.N, BLOCK // (self.points * self.column * (self.C + self.O)))
+        self.images = self.blocks[0].stop
+        windows = -(-self.images * self.column // self.kh)
         self.pieces = -(-windows * self.kh * self.C * self.O // UNPACKED)
         self.rows = -(-windows // self.pieces)
         self.all = self.pieces * self.rows * self.kh
         self.room = self.all + self.kh
-        self.dtype = dtype
 
-    def transform(self, x: np.ndarray) -> np.ndarray:
-        """B d for every tile of a block's images (n, C, H, W).  → (points, room · C)"""
-        d = zeros("inputs", self.points * self.room, self.C, self.dtype).reshape(self.points, self.room, self.C)
-        places = pixels(d[:, : len(x) * self.column].reshape(self.points, len(x), -1, self.C).transpose(0, 3, 1, 2))
-        places = places.reshape(self.points, len(x), self.tiles, self.height)
-        x = pixels(x).transpose(0, 2, 1)  # (n, W, H)
+    def moves(self) -> Iterator[tuple[tuple, tuple]]:
+        """What is copied: (where to in the tiles (points, n, tiles, rows), where from in the pixels (n, W, H))."""
         for j in range(self.points):
             before = j - self.left  # the input's column at place j of tile 0
             first = max(0, -(before // M))
             last = min(self.tiles, (self.W - 1 - before) // M + 1)
             if last > first:
                 columns = slice(before + first * M, before + (last - 1) * M + 1, M)
-                places[j, :, first:last, self.top : self.top + self.H] = x[:, columns]
-        out = workspace("transformed", (self.points, self.room * self.C), self.dtype)
-        return np.matmul(self.B, d.reshape(self.points, -1), out=out)
+                there = (j, slice(None), slice(first, last), slice(self.top, self.top + self.H))
+                yield there, (slice(None), columns)
 
-    def windows(self, transformed: np.ndarray, r: int) -> np.ndarray:
-        """The windows of phase r down the columns, (points, pieces, rows, kh · C), over the same memory."""
-        pixel = self.C * transformed.itemsize
-        return np.lib.stride_tricks.as_strided(
-            transformed[:, r * self.C :],
-            (self.points, self.pieces, self.rows, self.kh * self.C),
-            (transformed.strides[0], self.rows * self.kh * pixel, self.kh * pixel, transformed.itemsize),
-        )
+    def places(self, d: np.ndarray, points: int, channels: int) -> np.ndarray:
+        """The pixels of d (points, room · channels), as (points, images, tiles, height), over the same memory."""
+        used = pixels(d.reshape(points, -1, channels))[:, : self.images * self.column]
+        return used.reshape(points, self.images, self.tiles, self.height)
 
-    def phase(self, y: np.ndarray, r: int) -> np.ndarray:
-        """The rows of y (points, all, O) that belong to phase r, as (points, pieces, rows, O)."""
-        return y[:, r :: self.kh].reshape(self.points, self.pieces, self.rows, self.O)
+    def windows(self, transformed: np.ndarray) -> list[np.ndarray]:
+        """The windows down the columns of each phase, (points, pieces, rows, kh · C), over the same memory."""
+        pixel, item = self.C * transformed.itemsize, transformed.itemsize
+        shape = (self.points, self.pieces, self.rows, self.kh * self.C)
+        strides = (transformed.strides[0], self.rows * self.kh * pixel, self.kh * pixel, item)
+        starts = (transformed[:, r * self.C :] for r in range(self.kh))
+        return [np.lib.stride_tricks.as_strided(start, shape, strides) for start in starts]
 
-    def images(self, z: np.ndarray, n: int) -> np.ndarray:
-        """z (M, all · O) as n images by output in the tile, (M, n, Ho, tiles, O)."""
-        z = z[:, : n * self.column * self.O].reshape(M, n, self.tiles, self.height, self.O)
-        return z[:, :, :, : self.Ho].transpose(0, 1, 3, 2, 4)
+    def phases(self, y: np.ndarray) -> list[np.ndarray]:
+        """The rows of y (points, all, O) that belong to each phase, as (points, pieces, rows, O)."""
+        return [y[:, r :: self.kh].reshape(self.points, self.pieces, self.rows, self.O) for r in range(self.kh)]
 
-    def used(self, q: int) -> int:
-        """How many tiles have an output q that is within the image."""
-        return -(-(self.Wo - q) // M)
+    def outputs(self) -> Iterator[tuple[tuple, tuple]]:
+        """Which places of the tiles (M, n, tiles, rows) are which of the output's pixels (n, Wo, Ho)."""
+        for q in range(min(M, self.Wo)):
+            tiles = -(-(self.Wo - q) // M)
+            yield (q, slice(None), slice(tiles), slice(self.Ho)), (slice(None), slice(q, None, M))
 
 
 def convolve(x: np.ndarray, weight: np.ndarray, padding: Padding) -> np.ndarray:
@@ -120,18 +117,25 @@ def convolve(x: np.ndarray, weight: np.ndarray, padding: Padding) -> np.ndarray:
     g = Tiles(x.shape, O, (kh, kw), padding, x.dtype)
     matrix = (g.G @ weight.transpose(3, 2, 1, 0).reshape(kw, -1)).reshape(g.points, 1, kh * C, O)
     y = np.empty((g.N, g.Ho, g.Wo, O), x.dtype)
+    source, target = image_pixels(x).swapaxes(1, 2), pixels(y).swapaxes(1, 2)
+    inputs, outputs = list(g.moves()), list(g.outputs())
 
     def run(blocks: Sequence[slice]) -> None:
+        d, transformed = _inputs(g, x.dtype)
         products = workspace("products", (g.points, g.all, O), x.dtype)
         z = workspace("outputs", (M, g.all * O), x.dtype)
+        tiles, results = g.places(d, g.points, C), g.places(z, M, O)
+        pairs = list(zip(g.windows(transformed), g.phases(products), strict=True))
         for block in blocks:
-            transformed = g.transform(x[block])
-            for r in range(kh):
-                np.matmul(g.windows(transformed, r), matrix, out=g.phase(products, r))
+            n = block.stop - block.start
+            for there, here in inputs:
+                tiles[:, :n][there] = source[block][here]
+            np.matmul(g.B, d, out=transformed)
+            for windows, out in pairs:
+                np.matmul(windows, matrix, out=out)
             np.matmul(g.A.T, products.reshape(g.points, -1), out=z)
-            images = g.images(z, len(x[block]))
-            for q in range(min(M, g.Wo)):
-                joined(y[block, :, q::M])[...] = joined(images[q, :, :, : g.used(q)])
+            for there, here in outputs:
+                target[block][here] = results[:, :n][there]
 
     over(g.blocks, run)
     return y.transpose(0, 3, 1, 2)
@@ -141,24 +145,36 @@ def weight_gradient(x: np.ndarray, dy: np.ndarray, kernel: Pair, padding: Paddin
     """dW = Gᵀ [Σ over the tiles of (B d)ᵀ (A dy)].  Shapes: x (N, C, H, W), dy (N, O, H', W') → (O, C, kh, kw)"""
     C, O, (kh, kw) = x.shape[1], dy.shape[1], kernel
     g = Tiles(x.shape, O, kernel, padding, x.dtype)
+    source, given = image_pixels(x).swapaxes(1, 2), image_pixels(dy).swapaxes(1, 2)
+    inputs, outputs = list(g.moves()), list(g.outputs())
 
     def run(blocks: Sequence[slice]) -> np.ndarray:
-        z = zeros("outputs", M * g.all, O, x.dtype).reshape(M, -1)
+        d, transformed = _inputs(g, x.dtype)
         products = workspace("products", (g.points, g.all, O), x.dtype)
+        z = zeros("outputs", (M, g.all * O), x.dtype)
+        tiles, results = g.places(d, g.points, C), g.places(z, M, O)
         total = np.zeros((g.points, kh * C, O), x.dtype)
         part = workspace("part", total.shape, x.dtype)
+        pairs = [(windows.reshape(g.points, -1, kh * C).swapaxes(1, 2), products[:, r::kh])
+                 for r, windows in enumerate(g.windows(transformed))]  # fmt: skip
         for block in blocks:
-            n = len(x[block])
-            transformed = g.transform(x[block])
-            images, rows = g.images(z, n), dy[block].transpose(0, 2, 3, 1)
-            for q in range(min(M, g.Wo)):
-                images[q, :, :, : g.used(q)] = rows[:, :, q::M]
+            n = block.stop - block.start
+            for there, here in inputs:
+                tiles[:, :n][there] = source[block][here]
+            np.matmul(g.B, d, out=transformed)
+            for there, here in outputs:
+                results[:, :n][there] = given[block][here]
             z[:, n * g.column * O :] = 0  # a last block of fewer images
             np.matmul(g.A, z, out=products.reshape(g.points, -1))
-            for r in range(kh):
-                windows = g.windows(transformed, r).reshape(g.points, -1, kh * C)
-                total += np.matmul(windows.swapaxes(1, 2), products[:, r::kh], out=part)
+            for windows, dy_there in pairs:
+                total += np.matmul(windows, dy_there, out=part)
         return total
 
     total = added(over(g.blocks, run))
     return np.ascontiguousarray((g.G.T @ total.reshape(g.points, -1)).reshape(kw, kh, C, O).transpose(3, 2, 1, 0))
+
+
+def _inputs(g: Tiles, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Room for the tiles of a block, with zeros around the images, and for what B makes of them."""
+    shape = (g.points, g.room * g.C)
+    return zeros("inputs", shape, dtype), workspace("transformed", shape, dtype)
