@@ -102,5 +102,5 @@ def unpacked(path: Path, limit: int) -> bytearray:
                     if len(content) > limit:  # also what keeps a small file from filling the memory
                         raise ValueError(f"{path} is too long: expected {limit:,} bytes{' unpacked' if packed else ''}")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is damaged: after {len(content):,} unpacked bytes, {error}") from None
+        raise ValueError(f"{path} is damaged: {error}") from None
     return content

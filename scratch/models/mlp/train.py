@@ -1,4 +1,4 @@
-"""Train a multilayer perceptron on the bundled handwritten digits, or on points in the plane."""
+"""Train a multilayer perceptron on handwritten digits, on pictures of clothes, or on points in the plane."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from scratch.data import TOYS, Batches, Splits, load_digits, random_shift
+from scratch.data import TOYS, Batches, Splits, load_digits, load_fashion_mnist, load_mnist, random_shift
 from scratch.losses import cross_entropy
 from scratch.models.mlp import pictures
 from scratch.models.mlp.model import MLP
@@ -26,12 +26,14 @@ from scratch.training.progress import typed
 class Settings:
     """What the run depends on; `scratch train mlp --FIELD VALUE` changes a field."""
 
-    data: Literal["digits", "xor", "spirals", "two_moons", "circles", "gaussian_ring"] = "digits"
-    """Handwritten digits, or one of the sets of points in the plane."""
+    data: Literal[
+        "digits", "mnist", "fashion_mnist", "xor", "spirals", "two_moons", "circles", "gaussian_ring"
+    ] = "digits"
+    """Images (digits ship; mnist and fashion_mnist are downloaded), or one of the sets of points in the plane."""
     hidden: tuple[int, ...] = (256, 128)
     """Units of each hidden layer."""
     shift: int = 2
-    """Pixels by which digits are moved at random, at most; points in the plane stay where they are."""
+    """Pixels by which images are moved at random, at most; points in the plane stay where they are."""
     dropout: float = 0.2
     """Share of hidden units set to zero at random in every step."""
     steps: int = 1500
@@ -75,6 +77,7 @@ PRESETS = {
     "default": {},
     "quick": {"steps": 500, "hidden": (128,), "shift": 1, "evaluate_every": 50, "warmup": 30},
     "long": {"steps": 6000, "hidden": (512, 256)},
+    "fashion": {"data": "fashion_mnist", "hidden": (512, 256), "shift": 1, "steps": 12000, "evaluate_every": 500},
     "plane": {"data": "spirals", "hidden": (64, 64), "dropout": 0.0, "steps": 400, "evaluate_every": 10, "lr": 5e-3},
 }
 
@@ -105,7 +108,7 @@ def train(settings: Settings, run: Run, kind: type[MLP] = MLP) -> None:
     for step in run.steps(settings.steps, settings.save_every):
         x, y = next(batches)
         with stream(settings.seed, step):  # shifts and dropout are functions of seed and step
-            if settings.data == "digits":
+            if settings.data in IMAGES:
                 x = random_shift(x.reshape(-1, 28, 28), settings.shift, generator()).reshape(len(x), -1)
             loss = loss_of(x, y)
         run.require_finite(loss, model, x)
@@ -129,10 +132,17 @@ def train(settings: Settings, run: Run, kind: type[MLP] = MLP) -> None:
     run.finish(results, drawn, then=f"scratch sample mlp --run {typed(run.folder)}")
 
 
+IMAGES: dict[str, Callable[[], Splits]] = {
+    "digits": load_digits,
+    "mnist": load_mnist,
+    "fashion_mnist": load_fashion_mnist,
+}
+
+
 def load_data(name: str) -> Splits:
-    """Digits as they ship; of a set in the plane, 1,000 points each to learn from, to choose by and to report."""
-    if name == "digits":
-        return load_digits()
+    """Images as they come; of a set in the plane, 1,000 points each to learn from, to choose by and to report."""
+    if name in IMAGES:
+        return IMAGES[name]()
     make: Callable = TOYS[name]
     return Splits(*(make(1000, seed=seed) for seed in (0, 1, 2)))
 
