@@ -150,6 +150,33 @@ def test_a_unet_learns_from_every_pixel_alike(tmp_path, monkeypatch):
     assert figures["loss at step 0"] == pytest.approx(np.log(4), rel=0.5)
 
 
+def test_the_report_and_the_pictures_are_of_the_best_weights_on_the_test_set(tmp_path, monkeypatch):
+    """A learning rate that spoils the weights at the end: the best are of step 3, the last of step 6."""
+    data, seen = some_digits(np.float32), []
+    monkeypatch.setattr(cnn, "cosine", lambda *arguments, **more: lambda step: 2e-3 if step < 3 else 0.5)
+    monkeypatch.setattr(Run, "finish", lambda self, results, drawn, then: seen.append(results))
+    settings = Settings(**SHORT, model="resnet", widths=(3, 4))
+    monkeypatch.setattr(cnn, "load_data", lambda settings: data)
+    monkeypatch.setattr(
+        pictures, "draw_all", lambda folder, log, model, data: seen.append(evaluate(model, *data.test.arrays))
+    )
+    run = Run.create("cnn", settings, folder=tmp_path / "run")
+    cnn.train(settings, run)
+    run.close()
+    facts, arrays = checkpoint.load(tmp_path / "run" / CHECKPOINT)
+
+    def judged(prefix: str, part: Dataset) -> dict[str, float]:
+        model = cnn.build(settings, 1, 10)
+        model.load_state_dict({k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)})
+        return evaluate(model, *part.arrays)
+
+    assert judged("best.", data.validation)["loss"] == facts["best"] < judged("model.", data.validation)["loss"]
+    test, figures = judged("best.", data.test), seen[1]
+    assert seen[0] == test != judged("model.", data.test)
+    assert (figures["test loss"], figures["test accuracy"]) == (test["loss"], test["accuracy"])
+    assert figures["standard error"] == pytest.approx(np.sqrt(test["accuracy"] * (1 - test["accuracy"]) / 30))
+
+
 @pytest.mark.parametrize("step", [0, 4])
 def test_a_run_that_broke_off_and_resumed_ends_with_the_same_bits(step, tmp_path, monkeypatch):
     """Two shards in 32 bits, with random images and running statistics; it breaks off after the update of `step`."""
