@@ -77,7 +77,7 @@ PRESETS = {
     "default": {},
     "quick": {"steps": 500, "hidden": (128,), "shift": 1, "evaluate_every": 50, "warmup": 30},
     "long": {"steps": 6000, "hidden": (512, 256)},
-    "fashion": {"data": "fashion_mnist", "hidden": (512, 256), "shift": 1, "steps": 12000, "evaluate_every": 500},
+    "fashion": {"data": "fashion_mnist", "hidden": (512, 256), "shift": 0, "steps": 8000, "evaluate_every": 500},
     "plane": {"data": "spirals", "hidden": (64, 64), "dropout": 0.0, "steps": 400, "evaluate_every": 10, "lr": 5e-3},
 }
 
