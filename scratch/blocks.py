@@ -18,7 +18,7 @@ import numpy as np
 from scratch.parallel import available_blas_threads, blas_threads, cores
 
 Result = TypeVar("Result")
-RUNS = 4  # into how many runs of blocks an operation is cut, whatever the cores: so sums round alike on all machines
+RUNS = 4  # on two threads or more: who is done early takes the next one
 
 _own = threading.local()
 _pool: ThreadPoolExecutor | None = None
@@ -36,19 +36,24 @@ def cut(rows: int, most: int) -> list[slice]:
 def over(blocks: Sequence[slice], function: Callable[[Sequence[slice]], Result]) -> list[Result]:
     """[function(first run of blocks), function(next run), …], on as many threads as matrix products may have here.
 
-    Which runs there are depends on the blocks alone: sums over them don't depend on the number of threads.
+    One run where that is one thread: in a shard, or where OPENBLAS_NUM_THREADS says so. How many runs there are changes
+    the order in which sums are added, so their rounding, and nothing else.
     """
-    size = -(-len(blocks) // RUNS)
-    runs = [blocks[i : i + size] for i in range(0, len(blocks), size)]
-    if len(runs) < 2 or available_blas_threads() < 2:  # one thread in a shard, and where OPENBLAS_NUM_THREADS says so
+    runs = _runs(blocks, RUNS if available_blas_threads() > 1 else 1)
+    if len(runs) < 2:
         return [function(run) for run in runs]
     with blas_threads(1):
         try:
-            jobs = [_threads().submit(copy_context().run, function, run) for run in runs[2:]]
+            jobs = [_threads().submit(copy_context().run, function, run) for run in runs[len(runs) // 2 :]]
         except RuntimeError:  # no threads here, as in a browser's Python
             return [function(run) for run in runs]
-        first = [function(run) for run in runs[:2]]
+        first = [function(run) for run in runs[: len(runs) // 2]]
         return first + [job.result() for job in jobs]
+
+
+def _runs(blocks: Sequence[slice], count: int) -> list[Sequence[slice]]:
+    size = max(1, -(-len(blocks) // count))
+    return [blocks[i : i + size] for i in range(0, len(blocks), size)]
 
 
 def added(parts: Sequence[np.ndarray]) -> np.ndarray:

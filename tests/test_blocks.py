@@ -28,24 +28,34 @@ def test_no_rows_are_no_blocks():
     assert cut(0, 5) == []
 
 
+@pytest.mark.parametrize("threads", [1, 2, 8])
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 9, 16])
-def test_over_calls_once_for_each_run_of_blocks_in_their_order(count):
+def test_over_calls_once_for_each_run_of_blocks_in_their_order(count, threads, monkeypatch):
+    monkeypatch.setattr(blocks, "available_blas_threads", lambda: threads)
     seen = over(cut(count, 1), lambda run: [block.start for block in run])
     assert [start for run in seen for start in run] == list(range(count))
-    assert len(seen) <= blocks.RUNS
+    assert len(seen) == 1 if threads == 1 else len(seen) == min(count, -(-count // -(-count // blocks.RUNS)))
 
 
-def test_runs_are_the_same_on_one_thread_and_on_several(monkeypatch):
+def test_sums_over_blocks_are_the_same_on_two_threads_and_on_more_and_nearly_so_on_one(monkeypatch):
     numbers = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
 
-    def total():
+    def total(threads):
+        monkeypatch.setattr(blocks, "available_blas_threads", lambda: threads)
         return added(over(cut(1000, 7), lambda run: sum(numbers[block].sum(keepdims=True) for block in run)))
 
-    results = []
-    for threads in (1, 2, 8):
-        monkeypatch.setattr(blocks, "available_blas_threads", lambda threads=threads: threads)
-        results.append(total())
-    assert results[0] == results[1] == results[2]
+    assert total(2) == total(8)
+    np.testing.assert_allclose([total(1), total(2)], numbers.astype(np.float64).sum(), rtol=1e-4)
+
+
+def test_where_no_thread_starts_the_work_is_done_all_the_same(monkeypatch):
+    class Refusing:
+        def submit(self, *arguments):
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(blocks, "available_blas_threads", lambda: 2)
+    monkeypatch.setattr(blocks, "_threads", Refusing)
+    assert over(cut(6, 1), len) == [2, 2, 2]
 
 
 def test_an_error_in_a_block_reaches_the_caller(monkeypatch):

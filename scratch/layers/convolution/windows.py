@@ -26,7 +26,7 @@ import numpy as np
 from scratch.blocks import added, cut, over, workspace
 from scratch.layers.convolution.geometry import Padding, Pair, output_sizes
 
-BLOCK = 2**18  # numbers in a block's slabs and outputs together: 1 MB in float32, a second-level cache
+BLOCK = 2**19  # numbers in a block's slabs and outputs together: few long calls, as in winograd.py
 UNPACKED = 10**6  # products of fewer multiplications OpenBLAS does at once, without copying the factors first
 
 

@@ -28,7 +28,7 @@ from scratch.blocks import added, cut, over, workspace
 from scratch.layers.convolution.geometry import Padding, Pair
 from scratch.layers.convolution.windows import UNPACKED, image_pixels, pixels, zeros
 
-BLOCK = 2**17  # numbers in the inputs and products of a block; with their transforms about a second-level cache
+BLOCK = 2**19  # numbers in the inputs and products of a block: few long calls, since two threads hand Python on slowly
 M = 4  # outputs of a tile
 POINTS = tuple(Fraction(z) for z in ("0", "1", "-1", "1/2", "-2", "2", "-1/2"))  # in this order few digits are lost
 
