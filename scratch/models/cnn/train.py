@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -89,6 +90,8 @@ class Settings:
         for name in ("dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
+        if any(math.isinf(getattr(self, name)) for name in ("lr", "mixup")):
+            raise ValueError(f"lr and mixup must be numbers of at least 0, got {self.lr} and {self.mixup}")
         if not self.widths or any(width < 1 for width in self.widths):
             raise ValueError(f"widths must be at least one number, each at least 1, got {self.widths}")
         if (self.data == "shapes") != (self.model == "unet"):
@@ -154,7 +157,7 @@ def train(settings: Settings, run: Run, make: Callable[[Settings, int, int], Mod
     optimizer = AdamW(model.parameters(), weight_decay=settings.weight_decay)
     schedule = cosine(settings.lr, settings.steps, warmup=min(settings.warmup, settings.steps // 2))
     batches = Batches(*data.train.arrays, batch_size=settings.batch_size, seed=settings.seed, drop_last=True)
-    loss_of = ShardedLoss(model, lambda *a: summed_loss(*a, settings.label_smoothing), settings.shards)
+    loss_of = ShardedLoss(model, partial(summed_loss, smoothing=settings.label_smoothing), settings.shards)
 
     run.track(model=model, optimizer=optimizer, batches=batches)
     sizes = " / ".join(f"{len(part):,}" for part in data)
@@ -199,7 +202,8 @@ def load_data(settings: Settings) -> Splits:
     """Images (N, C, H, W) to learn from, to choose by and to report."""
     if settings.data == "shapes":
         return load_shapes()
-    return {"digits": load_digits, "mnist": load_mnist, "fashion_mnist": load_fashion_mnist}[settings.data](flat=False)
+    sets: dict[str, Callable[..., Splits]] = {"digits": load_digits, "mnist": load_mnist}
+    return sets.get(settings.data, load_fashion_mnist)(flat=False)
 
 
 if __name__ == "__main__":
