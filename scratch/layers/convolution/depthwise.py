@@ -44,10 +44,10 @@ class _Images:
         """What each weight meets: (kh, kw, images, H', W', C), W' and C as one axis at stride 1."""
         n, h, w, c = room.strides
         (sh, sw), (kh, kw), images = self.stride, self.kernel, len(room)
-        if self.rows:
-            shape, strides = (kh, kw, images, self.Ho, self.Wo * self.C), (h, w, n, sh * h, c)
-        else:
-            shape, strides = (kh, kw, images, self.Ho, self.Wo, self.C), (h, w, n, sh * h, sw * w, c)
+        shape: tuple[int, ...] = (kh, kw, images, self.Ho)
+        strides: tuple[int, ...] = (h, w, n, sh * h)
+        shape += (self.Wo * self.C,) if self.rows else (self.Wo, self.C)
+        strides += (c,) if self.rows else (sw * w, c)
         return np.lib.stride_tricks.as_strided(room, shape, strides)
 
     def fill(self, room: np.ndarray, x: np.ndarray) -> None:

@@ -4,7 +4,7 @@
 |---|---|
 | 3 wide or 5 wide, stride 1, enough channels | winograd.py: half the multiplications |
 | depthwise (a group for each channel) | depthwise.py: element by element |
-| kernel 1 × 1 | windows.py at its simplest: one matrix product |
+| kernel 1 × 1, no padding | pointwise.py: one matrix product |
 | other groups | each group by itself |
 | dilated along the width | im2col.py, in blocks |
 | all others | windows.py |
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scratch.blocks import cut
-from scratch.layers.convolution import depthwise, im2col, windows, winograd
+from scratch.layers.convolution import depthwise, im2col, pointwise, windows, winograd
 from scratch.layers.convolution.geometry import Padding, Pair, output_sizes
 
 COLUMNS = 2**18  # numbers in one block of columns, where im2col is used
@@ -65,9 +65,9 @@ def input_gradient(
     if stride == (1, 1):
         return _lattice(dy, flipped, input_shape[2:], (0, 0), stride, padding, dilation, groups)
     N, C, H, W = input_shape
-    dx = np.empty((N, H, W, C), dtype).transpose(0, 3, 1, 2)
-    for a in range(min(stride[0], H)):
-        for b in range(min(stride[1], W)):
+    dx = np.zeros((N, H, W, C), dtype).transpose(0, 3, 1, 2)  # a stride beyond the kernel leaves pixels out
+    for a in _met(H, weight.shape[2], stride[0], padding[0]):
+        for b in _met(W, weight.shape[3], stride[1], padding[1]):
             part = dx[:, :, a :: stride[0], b :: stride[1]]
             part[...] = _lattice(dy, flipped, part.shape[2:], (a, b), stride, padding, dilation, groups)
     return dx
@@ -93,14 +93,17 @@ def _lattice(
     for axis in range(2):
         k, s, before = flipped.shape[2 + axis], step[axis], first[axis] + padding[axis][0]
         taken = range(before % s, k, s)
-        if not taken:  # a stride beyond the kernel leaves pixels out
-            return np.zeros((dy.shape[0], *sizes, flipped.shape[0]), dy.dtype).transpose(0, 3, 1, 2)
         kernel.append(slice(k - 1 - taken[-1], None, s))  # `flipped` counts from the kernel's end
         span = dilation[axis] * (len(taken) - 1)
         start = span - before // s
         sides.append((start, sizes[axis] + span - dy.shape[2 + axis] - start))
     dy, rest = _cropped(dy, sides)
     return _convolve(dy, flipped[:, :, kernel[0], kernel[1]], (1, 1), rest, dilation, groups)
+
+
+def _met(size: int, kernel: int, step: int, padding: Pair) -> list[int]:
+    """Which of the first `step` pixels of an axis meet any weight, and with them every step-th pixel after."""
+    return [first for first in range(min(step, size)) if (first + padding[0]) % step < kernel]
 
 
 def _cropped(x: np.ndarray, sides: Sequence[Pair]) -> tuple[np.ndarray, Padding]:
@@ -141,6 +144,8 @@ def _convolve(
             for c, o in _groups(x.shape[1], weight.shape[0], groups)
         ]
         return np.concatenate(parts, axis=3).transpose(0, 3, 1, 2)
+    if pointwise.fits(weight.shape[2:], padding):
+        return pointwise.convolve(x, weight, stride)
     if _dilated(weight.shape, dilation):
         return _convolve_by_columns(x, weight, stride, padding, dilation)
     if _halved(x.shape[1], weight.shape[0], weight.shape[2:], stride, dilation):
@@ -162,6 +167,8 @@ def _weight_gradient(
             _weight_gradient(x[:, c], dy[:, o], kernel, stride, padding, dilation, 1) for c, o in _groups(C, O, groups)
         ]
         return np.concatenate(parts)
+    if pointwise.fits(kernel, padding):
+        return pointwise.weight_gradient(x, dy, stride)
     if _dilated(shape, dilation):
         return _weight_gradient_by_columns(x, dy, kernel, stride, padding, dilation)
     if _halved(C, O, kernel, stride, dilation):

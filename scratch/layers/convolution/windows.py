@@ -27,7 +27,7 @@ from scratch.blocks import added, cut, over, workspace
 from scratch.layers.convolution.geometry import Padding, Pair, output_sizes
 
 BLOCK = 2**19  # numbers in a block's slabs and outputs together: few long calls, as in winograd.py
-UNPACKED = 10**6  # products of fewer multiplications OpenBLAS does at once, without copying the factors first
+UNPACKED = 10**6  # multiplications: smaller products OpenBLAS does at once, without copying the factors first
 
 
 class Windows:
@@ -47,7 +47,7 @@ class Windows:
         self.images = self.blocks[0].stop
         # Windows of one phase, in `pieces` of `rows`, rounded up; what lies beyond the last window is never looked at.
         windows = -(-self.images * self.Ho * self.starts // self.phases)
-        self.pieces = -(-windows * self.kh * self.kw * self.C * self.O // UNPACKED)
+        self.pieces = pieces(windows, self.kh * self.kw * self.C * self.O)
         self.rows = -(-windows // self.pieces)
         self.all = self.pieces * self.rows * self.phases
         self.room = self.all * self.sw + self.kw
@@ -69,17 +69,17 @@ class Windows:
         used = pixels(slabs.reshape(-1, self.C))[: self.images * self.Ho * self.starts * self.sw * self.kh]
         return used.reshape(self.images, self.Ho, -1, self.kh)
 
-    def matrices(self, slabs: np.ndarray) -> list[np.ndarray]:
-        """The windows of each phase as matrices (pieces, rows, kw · kh · C), over the slabs' memory."""
+    def matrices(self, slabs: np.ndarray) -> np.ndarray:
+        """The windows of each phase as matrices, (phases, pieces, rows, kw · kh · C), over the slabs' memory."""
         slab, item = self.kh * self.C, slabs.itemsize
-        step = self.phases * self.sw * slab * item
-        shape, strides = (self.pieces, self.rows, self.kw * slab), (self.rows * step, step, item)
-        starts = (slabs[r * self.sw * slab :] for r in range(self.phases))
-        return [np.lib.stride_tricks.as_strided(start, shape, strides) for start in starts]
+        start = self.sw * slab * item  # from one window to the next
+        shape = (self.phases, self.pieces, self.rows, self.kw * slab)
+        strides = (start, self.rows * self.phases * start, self.phases * start, item)
+        return np.lib.stride_tricks.as_strided(slabs, shape, strides)
 
-    def outputs(self, y: np.ndarray) -> list[np.ndarray]:
-        """The rows of y (all windows, O) that belong to each phase, as (pieces, rows, O)."""
-        return [y[r :: self.phases].reshape(self.pieces, self.rows, self.O) for r in range(self.phases)]
+    def outputs(self, y: np.ndarray) -> np.ndarray:
+        """The rows of y (all windows, O) by phase, (phases, pieces, rows, O), over the same memory."""
+        return y.reshape(self.pieces, self.rows, self.phases, self.O).transpose(2, 0, 1, 3)
 
     def image(self, y: np.ndarray) -> np.ndarray:
         """The rows of y (all windows, O) as pixels of images (images, Ho, Wo), without windows that cross over."""
@@ -97,17 +97,12 @@ def convolve(x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Padding, 
 
     def run(blocks: Sequence[slice]) -> None:
         slabs, out = zeros("slabs", (g.room * kh * C,), x.dtype), workspace("outputs", (g.all, O), x.dtype)
-        places, image, products = (
-            g.places(slabs),
-            g.image(out),
-            list(zip(g.matrices(slabs), g.outputs(out), strict=True)),
-        )
+        places, image, windows, outputs = g.places(slabs), g.image(out), g.matrices(slabs), g.outputs(out)
         for block in blocks:
             n = block.stop - block.start
             for there, here in moves:
                 places[:n][there] = source[block][here]
-            for windows, outputs in products:
-                np.matmul(windows, matrix, out=outputs)
+            np.matmul(windows, matrix, out=outputs)
             target[block] = image[:n]
 
     over(g.blocks, run)
@@ -125,9 +120,9 @@ def weight_gradient(
     def run(blocks: Sequence[slice]) -> np.ndarray:
         slabs, outputs = zeros("slabs", (g.room * kh * C,), x.dtype), zeros("outputs", (g.all, O), x.dtype)
         places, image = g.places(slabs), g.image(outputs)
-        products = [(windows.reshape(-1, kw * kh * C).T, outputs[r :: g.phases])
-                    for r, windows in enumerate(g.matrices(slabs))]  # fmt: skip
-        total = np.zeros((kw * kh * C, O), x.dtype)
+        windows = g.matrices(slabs).reshape(g.phases, -1, kw * kh * C).swapaxes(1, 2)
+        dy_there = g.outputs(outputs).reshape(g.phases, -1, O)
+        total = np.zeros((g.phases, kw * kh * C, O), x.dtype)
         part = workspace("part", total.shape, x.dtype)
         for block in blocks:
             n = block.stop - block.start
@@ -136,12 +131,17 @@ def weight_gradient(
             image[:n] = given[block]
             if n < g.images:
                 outputs[n * g.Ho * g.starts :] = 0
-            for windows, dy_there in products:
-                total += np.matmul(windows, dy_there, out=part)
+            total += np.matmul(windows, dy_there, out=part)
         return total
 
-    total = added(over(g.blocks, run))
+    total = added(over(g.blocks, run)).sum(axis=0)
     return np.ascontiguousarray(total.reshape(kw, kh, C, O).transpose(3, 2, 1, 0))
+
+
+def pieces(rows: int, multiplications: int) -> int:
+    """Into how many products of as many rows to cut one, at so many multiplications a row: 1 if they would be short."""
+    most = UNPACKED // multiplications
+    return -(-rows // most) if most >= 32 else 1
 
 
 # -- pixels ------------------------------------------------------------------------------------------------------

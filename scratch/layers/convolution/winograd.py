@@ -18,15 +18,16 @@ The gradient with respect to g follows from the formula, which is linear in g:  
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
+from itertools import groupby
 
 import numpy as np
 
 from scratch.blocks import added, cut, over, workspace
 from scratch.layers.convolution.geometry import Padding, Pair
-from scratch.layers.convolution.windows import UNPACKED, image_pixels, pixels, zeros
+from scratch.layers.convolution.windows import image_pixels, pieces, pixels, zeros
 
 BLOCK = 2**19  # numbers in the inputs and products of a block: few long calls, since two threads hand Python on slowly
 M = 4  # outputs of a tile
@@ -71,44 +72,72 @@ class Tiles:
         self.blocks = cut(self.N, BLOCK // (self.points * self.column * (self.C + self.O)))
         self.images = self.blocks[0].stop
         windows = -(-self.images * self.column // self.kh)
-        self.pieces = -(-windows * self.kh * self.C * self.O // UNPACKED)
+        self.pieces = pieces(windows, self.kh * self.C * self.O)
         self.rows = -(-windows // self.pieces)
         self.all = self.pieces * self.rows * self.kh
         self.room = self.all + self.kh
 
-    def moves(self) -> Iterator[tuple[tuple, tuple]]:
-        """What is copied: (where to in the tiles (points, n, tiles, rows), where from in the pixels (n, W, H))."""
-        for j in range(self.points):
-            before = j - self.left  # the input's column at place j of tile 0
-            first = max(0, -(before // M))
-            last = min(self.tiles, (self.W - 1 - before) // M + 1)
-            if last > first:
-                columns = slice(before + first * M, before + (last - 1) * M + 1, M)
-                there = (j, slice(None), slice(first, last), slice(self.top, self.top + self.H))
-                yield there, (slice(None), columns)
+    def rooms(self, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For a block's tiles, zeros around the images; for what B makes of them; and for the products."""
+        shape = (self.points, self.room * self.C)
+        products = workspace("products", (self.points, self.all, self.O), dtype)
+        return zeros("inputs", shape, dtype), workspace("transformed", shape, dtype), products
 
-    def places(self, d: np.ndarray, points: int, channels: int) -> np.ndarray:
-        """The pixels of d (points, room · channels), as (points, images, tiles, height), over the same memory."""
-        used = pixels(d.reshape(points, -1, channels))[:, : self.images * self.column]
-        return used.reshape(points, self.images, self.tiles, self.height)
+    def inputs(self, x: np.ndarray, d: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """What is copied before a block: pairs of places (j, images, tiles, H) in d and pixels (j, N, tiles, H) of x.
 
-    def windows(self, transformed: np.ndarray) -> list[np.ndarray]:
-        """The windows down the columns of each phase, (points, pieces, rows, kh · C), over the same memory."""
+        Place j of tile t reads the image's column t · M + j − left. Tiles that lie within the image are one pair; those
+        at its borders have fewer places.
+        """
+        places = self.places(d, self.C)[..., self.top : self.top + self.H]
+        ends = [(max(0, self.left - t * M), min(self.points, self.W + self.left - t * M)) for t in range(self.tiles)]
+        pairs = []
+        for (j, end), group in groupby(range(self.tiles), key=lambda t: ends[t]):
+            tiles = list(group)
+            if end > j:
+                columns = self.columns(image_pixels(x), tiles[0] * M + j - self.left, end - j, len(tiles))
+                pairs.append((places[j:end, :, tiles[0] : tiles[-1] + 1], columns))
+        return pairs
+
+    def outputs(self, y: np.ndarray, z: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """What is copied after a block: pairs of places (q, images, tiles, Ho) in z and pixels of y (N, Wo, Ho)."""
+        places, full, rest = self.places(z, self.O)[..., : self.Ho], *divmod(self.Wo, M)
+        pairs = []
+        if full:
+            pairs.append((places[:, :, :full], self.columns(y, 0, M, full)))
+        if rest:
+            pairs.append((places[:rest, :, full : full + 1], self.columns(y, full * M, rest, 1)))
+        return pairs
+
+    @staticmethod
+    def columns(image: np.ndarray, first: int, places: int, tiles: int) -> np.ndarray:
+        """Columns first + t · M + j of images (N, H, W), seen as (j, N, t, H)."""
+        n, h, w = image.strides
+        shape = (places, image.shape[0], tiles, image.shape[1])
+        return np.lib.stride_tricks.as_strided(image[:, :, first:], shape, (w, n, M * w, h))
+
+    def places(self, d: np.ndarray, channels: int) -> np.ndarray:
+        """The pixels of d (…, room · channels), as (…, images, tiles, height), over the same memory."""
+        used = pixels(d.reshape(len(d), -1, channels))[:, : self.images * self.column]
+        return used.reshape(len(d), self.images, self.tiles, self.height)
+
+    def windows(self, transformed: np.ndarray) -> np.ndarray:
+        """The windows down the columns, by phase: (kh, points, pieces, rows, kh · C), over the same memory."""
         pixel, item = self.C * transformed.itemsize, transformed.itemsize
-        shape = (self.points, self.pieces, self.rows, self.kh * self.C)
-        strides = (transformed.strides[0], self.rows * self.kh * pixel, self.kh * pixel, item)
-        starts = (transformed[:, r * self.C :] for r in range(self.kh))
-        return [np.lib.stride_tricks.as_strided(start, shape, strides) for start in starts]
+        shape = (self.kh, self.points, self.pieces, self.rows, self.kh * self.C)
+        strides = (pixel, transformed.strides[0], self.rows * self.kh * pixel, self.kh * pixel, item)
+        return np.lib.stride_tricks.as_strided(transformed, shape, strides)
 
-    def phases(self, y: np.ndarray) -> list[np.ndarray]:
-        """The rows of y (points, all, O) that belong to each phase, as (points, pieces, rows, O)."""
-        return [y[:, r :: self.kh].reshape(self.points, self.pieces, self.rows, self.O) for r in range(self.kh)]
+    def shifted(self, transformed: np.ndarray) -> np.ndarray:
+        """What weight i of a column meets, (kh, points, all, C): pixels from the i-th one on, over the same memory."""
+        pixel, item = self.C * transformed.itemsize, transformed.itemsize
+        shape, strides = (self.kh, self.points, self.all, self.C), (pixel, transformed.strides[0], pixel, item)
+        return np.lib.stride_tricks.as_strided(transformed, shape, strides)
 
-    def outputs(self) -> Iterator[tuple[tuple, tuple]]:
-        """Which places of the tiles (M, n, tiles, rows) are which of the output's pixels (n, Wo, Ho)."""
-        for q in range(min(M, self.Wo)):
-            tiles = -(-(self.Wo - q) // M)
-            yield (q, slice(None), slice(tiles), slice(self.Ho)), (slice(None), slice(q, None, M))
+    def phases(self, products: np.ndarray) -> np.ndarray:
+        """Rows (points, all, O) by phase: (kh, points, pieces, rows, O), over the same memory."""
+        rows = products.reshape(self.points, self.pieces, self.rows, self.kh, self.O)
+        return rows.transpose(3, 0, 1, 2, 4)
 
 
 def convolve(x: np.ndarray, weight: np.ndarray, padding: Padding) -> np.ndarray:
@@ -117,25 +146,21 @@ def convolve(x: np.ndarray, weight: np.ndarray, padding: Padding) -> np.ndarray:
     g = Tiles(x.shape, O, (kh, kw), padding, x.dtype)
     matrix = (g.G @ weight.transpose(3, 2, 1, 0).reshape(kw, -1)).reshape(g.points, 1, kh * C, O)
     y = np.empty((g.N, g.Ho, g.Wo, O), x.dtype)
-    source, target = image_pixels(x).swapaxes(1, 2), pixels(y).swapaxes(1, 2)
-    inputs, outputs = list(g.moves()), list(g.outputs())
 
     def run(blocks: Sequence[slice]) -> None:
-        d, transformed = _inputs(g, x.dtype)
-        products = workspace("products", (g.points, g.all, O), x.dtype)
+        d, transformed, products = g.rooms(x.dtype)
         z = workspace("outputs", (M, g.all * O), x.dtype)
-        tiles, results = g.places(d, g.points, C), g.places(z, M, O)
-        pairs = list(zip(g.windows(transformed), g.phases(products), strict=True))
+        inputs, outputs = g.inputs(x, d), g.outputs(pixels(y), z)
+        windows, results = g.windows(transformed), g.phases(products)
         for block in blocks:
             n = block.stop - block.start
-            for there, here in inputs:
-                tiles[:, :n][there] = source[block][here]
+            for places, image in inputs:
+                places[:, :n] = image[:, block]
             np.matmul(g.B, d, out=transformed)
-            for windows, out in pairs:
-                np.matmul(windows, matrix, out=out)
+            np.matmul(windows, matrix, out=results)
             np.matmul(g.A.T, products.reshape(g.points, -1), out=z)
-            for there, here in outputs:
-                target[block][here] = results[:, :n][there]
+            for places, image in outputs:
+                image[:, block] = places[:, :n]
 
     over(g.blocks, run)
     return y.transpose(0, 3, 1, 2)
@@ -145,36 +170,25 @@ def weight_gradient(x: np.ndarray, dy: np.ndarray, kernel: Pair, padding: Paddin
     """dW = Gᵀ [Σ over the tiles of (B d)ᵀ (A dy)].  Shapes: x (N, C, H, W), dy (N, O, H', W') → (O, C, kh, kw)"""
     C, O, (kh, kw) = x.shape[1], dy.shape[1], kernel
     g = Tiles(x.shape, O, kernel, padding, x.dtype)
-    source, given = image_pixels(x).swapaxes(1, 2), image_pixels(dy).swapaxes(1, 2)
-    inputs, outputs = list(g.moves()), list(g.outputs())
 
     def run(blocks: Sequence[slice]) -> np.ndarray:
-        d, transformed = _inputs(g, x.dtype)
-        products = workspace("products", (g.points, g.all, O), x.dtype)
+        d, transformed, products = g.rooms(x.dtype)
         z = zeros("outputs", (M, g.all * O), x.dtype)
-        tiles, results = g.places(d, g.points, C), g.places(z, M, O)
-        total = np.zeros((g.points, kh * C, O), x.dtype)
+        inputs, outputs = g.inputs(x, d), g.outputs(image_pixels(dy), z)
+        met = g.shifted(transformed).swapaxes(2, 3)
+        total = np.zeros((kh, g.points, C, O), x.dtype)
         part = workspace("part", total.shape, x.dtype)
-        pairs = [(windows.reshape(g.points, -1, kh * C).swapaxes(1, 2), products[:, r::kh])
-                 for r, windows in enumerate(g.windows(transformed))]  # fmt: skip
         for block in blocks:
             n = block.stop - block.start
-            for there, here in inputs:
-                tiles[:, :n][there] = source[block][here]
+            for places, image in inputs:
+                places[:, :n] = image[:, block]
             np.matmul(g.B, d, out=transformed)
-            for there, here in outputs:
-                results[:, :n][there] = given[block][here]
+            for places, image in outputs:
+                places[:, :n] = image[:, block]
             z[:, n * g.column * O :] = 0  # a last block of fewer images
             np.matmul(g.A, z, out=products.reshape(g.points, -1))
-            for windows, dy_there in pairs:
-                total += np.matmul(windows, dy_there, out=part)
+            total += np.matmul(met, products, out=part)
         return total
 
-    total = added(over(g.blocks, run))
-    return np.ascontiguousarray((g.G.T @ total.reshape(g.points, -1)).reshape(kw, kh, C, O).transpose(3, 2, 1, 0))
-
-
-def _inputs(g: Tiles, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Room for the tiles of a block, with zeros around the images, and for what B makes of them."""
-    shape = (g.points, g.room * g.C)
-    return zeros("inputs", shape, dtype), workspace("transformed", shape, dtype)
+    total = added(over(g.blocks, run)).swapaxes(0, 1).reshape(g.points, -1)
+    return np.ascontiguousarray((g.G.T @ total).reshape(kw, kh, C, O).transpose(3, 2, 1, 0))
