@@ -149,3 +149,11 @@ def test_as_many_shapes_of_each_kind_and_number_and_blocks_change_nothing():
 def test_refusals(wrong, complaint):
     with pytest.raises(ValueError, match=complaint):
         load_shapes(**{"count": 20, "size": 8, **wrong})
+
+
+def test_every_shape_lies_within_the_image():
+    scenes = draw_scenes(500, 3, 1, np.random.default_rng(0))
+    for axis in (0, 1):
+        assert (scenes.centres[..., axis] - scenes.radii > -1e-12).all()
+        assert (scenes.centres[..., axis] + scenes.radii < 1 + 1e-12).all()
+    assert scenes.centres.min() < 0.2 and scenes.centres.max() > 0.8  # up to the border

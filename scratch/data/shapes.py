@@ -66,7 +66,8 @@ def load_shapes(
 
 
 def draw_scenes(n: int, shapes: int, channels: int, rng: np.random.Generator) -> Scenes:
-    """n scenes of 1 … `shapes` shapes, all numbers alike, as are the classes; centres may be near the border."""
+    """n scenes of 1 … `shapes` shapes, all numbers alike, as are the classes; each lies within the image, for what is
+    left of one at the border could be a part of several."""
     kinds = rng.integers(1, len(CLASSES), (n, shapes))
     kinds[np.arange(shapes) >= rng.integers(1, shapes + 1, (n, 1))] = 0
     third = 2 * math.pi / 3
@@ -75,11 +76,12 @@ def draw_scenes(n: int, shapes: int, channels: int, rng: np.random.Generator) ->
     backgrounds = np.concatenate(
         [rng.uniform(0.4, 0.6, (n, 1, channels)), rng.uniform(-0.1, 0.1, (n, 2, channels))], axis=1
     )
+    radii = rng.uniform(0.12, 0.3, (n, shapes))
     side = np.where(rng.random((n, shapes, channels)) < 0.5, -1, 1)
     return Scenes(
         kinds,
-        centres=rng.uniform(0.1, 0.9, (n, shapes, 2)),
-        radii=rng.uniform(0.12, 0.3, (n, shapes)),
+        centres=radii[..., None] + (1 - 2 * radii[..., None]) * rng.random((n, shapes, 2)),
+        radii=radii,
         corners=corners,
         colours=backgrounds[:, :1] + side * rng.uniform(0.3, 0.4, (n, shapes, channels)),
         backgrounds=backgrounds,

@@ -106,11 +106,12 @@ LOWEST = {"steps": 1, "batch_size": 2, "evaluate_every": 1, "save_every": 1, "sh
 PRESETS = {
     "default": {},
     "quick": {"steps": 300, "evaluate_every": 100},
-    "fashion": {"data": "fashion_mnist", "shift": 1, "flip": True, "steps": 6000, "evaluate_every": 500},
-    "long": {"data": "fashion_mnist", "model": "resnet", "widths": (32, 64, 128), "shift": 1, "flip": True, "cutout": 8,
-             "label_smoothing": 0.05, "steps": 6000, "batch_size": 128, "lr": 5e-3, "warmup": 500,
-             "evaluate_every": 500},
-    "shapes": {"data": "shapes", "model": "unet", "widths": (16, 32, 64), "shift": 0, "steps": 600, "batch_size": 16},
+    "fashion": {"data": "fashion_mnist", "widths": (32, 64), "shift": 0, "flip": True, "steps": 5000,
+                "evaluate_every": 500},
+    "long": {"data": "fashion_mnist", "model": "resnet", "widths": (32, 64, 128), "shift": 0, "flip": True,
+             "label_smoothing": 0.05, "steps": 6000, "lr": 4e-3, "warmup": 500, "evaluate_every": 500},
+    "shapes": {"data": "shapes", "model": "unet", "widths": (16, 32, 64, 128), "shift": 0, "steps": 1500,
+               "batch_size": 16, "lr": 3e-3, "evaluate_every": 300},
 }  # fmt: skip
 
 
@@ -201,7 +202,7 @@ def report(model: Module, data: Splits) -> dict[str, float]:
 def load_data(settings: Settings) -> Splits:
     """Images (N, C, H, W) to learn from, to choose by and to report."""
     if settings.data == "shapes":
-        return load_shapes()
+        return load_shapes(5000, channels=3, shapes=3)
     sets: dict[str, Callable[..., Splits]] = {"digits": load_digits, "mnist": load_mnist}
     return sets.get(settings.data, load_fashion_mnist)(flat=False)
 
