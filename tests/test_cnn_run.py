@@ -268,12 +268,13 @@ def test_pictures_of_a_classifier_are_drawn_and_the_model_left_as_it_was(tmp_pat
     model, data = cnn.build(Settings(model="resnet", widths=(3, 4)), 1, 10), some_digits(np.float32)
     before = {name: value.copy() for name, value in model.state_dict().items()}
     drawn = pictures.draw_all(tmp_path, LOSSES, model, data)
-    names = ["curves", "filters", "feature_maps", "where", "confusion", "mistakes"]
+    names = ["curves", "filters", "feature_maps", "where", "confusion", "mistakes", "adversarial"]
     assert drawn == [tmp_path / f"{name}.png" for name in names]
     right = (predict(model, data.test.inputs).argmax(axis=1) == data.test.targets).sum()
     assert f"{right} of 30 right" in figures["confusion.png"] and f"{30 - right} of 30 wrong" in figures["mistakes.png"]
     assert "3 units" in figures["filters.png"] and "layer2: 4 of 4 maps, 14×14" in figures["feature_maps.png"]
     assert figures["where.png"].startswith("image / Grad-CAM, last maps / saliency")
+    assert figures["adversarial.png"].count("change, at most 0.1") == 3
     assert model.training and all(parameter.grad is None for parameter in model.parameters())
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(value, before[name])

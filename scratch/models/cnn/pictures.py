@@ -14,11 +14,13 @@ from scratch.activations import softmax
 from scratch.data import Dataset, Splits
 from scratch.layers import interpolate
 from scratch.models.cnn import inside
+from scratch.models.cnn.adversarial import fgsm
 from scratch.module import Module
 from scratch.tensor import Tensor
 from scratch.training import confusion_matrix, intersection_over_union, predict
 
 SIDE = 3  # images a side of a montage
+EPSILON = 0.1  # how far a pixel is changed to mislead the network, where white is 1
 
 
 def draw_all(folder: Path, log: Sequence[Mapping[str, Any]], model: Module, data: Splits) -> list[Path]:
@@ -34,7 +36,7 @@ def draw_all(folder: Path, log: Sequence[Mapping[str, Any]], model: Module, data
 
 
 def figures_of_classes(model: Module, test: Dataset) -> dict[str, Any]:
-    """First filters, feature maps, where the answers lie, the confusion matrix, and the most confident mistakes."""
+    """First filters, feature maps, where the answers lie, the confusion matrix, mistakes, and images that mislead."""
     p = probabilities(model, test.inputs)
     matrix = confusion_matrix(test.targets, p.argmax(axis=1), test.classes)
     example = int(np.argmax(test.targets == test.classes // 2))
@@ -44,6 +46,7 @@ def figures_of_classes(model: Module, test: Dataset) -> dict[str, Any]:
         "where": draw_where(model, test, p.argmax(axis=1)),
         "confusion": viz.confusion(matrix, test.class_names),
         "mistakes": viz.worst_mistakes(test.inputs, test.targets, p, class_names=test.class_names),
+        "adversarial": draw_adversarial(model, test, p),
     }
 
 
@@ -92,6 +95,19 @@ def draw_where(model: Module, test: Dataset, predictions: np.ndarray) -> Any:
     heats = {"Grad-CAM, last maps": montage(shares(cams)), "saliency": montage(shares(gradients))}
     return viz.heat_maps(montage(images.mean(axis=1)), heats, title=f"{test.name}: where the answers lie",
                          label="share of the image's largest value")  # fmt: skip
+
+
+def draw_adversarial(model: Module, test: Dataset, p: np.ndarray) -> Any:
+    """Three test images before and after one step that raises the loss, of those that it misleads if there are any."""
+    right = np.flatnonzero(p.argmax(axis=1) == test.targets)[:100]
+    rows = right if len(right) else np.arange(min(100, len(test)))
+    moved = fgsm(model, test.inputs[rows], test.targets[rows], EPSILON, limits=(0, 1))
+    after = probabilities(model, moved)
+    order = np.argsort(after.argmax(axis=1) == test.targets[rows], kind="stable")[:SIDE]
+    names = test.class_names or tuple(map(str, range(test.classes)))
+    words = [[f"{names[k.argmax()]}, {100 * k.max():.0f} %" for k in q] for q in (p[rows[order]], after[order])]
+    title = f"{test.name}: every pixel changed by at most {EPSILON:g}"
+    return viz.adversarial_pairs(test.inputs[rows[order]], moved[order], *words, title=title)
 
 
 def shares(heats: Sequence[np.ndarray]) -> np.ndarray:
