@@ -384,3 +384,10 @@ def test_accuracy_against_epsilon():
     # Between limits that are one number, every image is that number, and the bias alone decides.
     constant = int(model[1].bias.data.argmax())
     assert adversarial.adversarial_accuracy(model, x, t, [1.0], limits=(0, 0)) == [(t == constant).mean()]
+
+
+def test_the_field_of_wide_convolutions_is_as_sharp_as_that_of_narrow_ones():
+    """Sixteen channels are computed by a faster algorithm, whose rounding reaches over the field's edge."""
+    model = LeNet5(channels=(16, 32), padding=2)
+    manual_seed(0)
+    assert receptive_field.receptive_field(model, (1, 28, 28), "convolutions.1", samples=64) == Box(8, 8, 14, 14)

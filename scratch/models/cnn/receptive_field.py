@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scratch.layers import AvgPool2d, Conv2d, MaxPool2d
+from scratch.layers.convolution.fast import exact_zeros
 from scratch.models.cnn.inside import check_name, looking
 from scratch.module import Module, observe
 from scratch.random import generator
@@ -102,7 +103,7 @@ def effective_receptive_field(
 
     dtype = _dtype(model)
     x = Tensor(generator().standard_normal((samples, *shape)).astype(dtype), requires_grad=True)
-    with looking(model), observe(keep):
+    with looking(model), observe(keep), exact_zeros():
         model(x)
         if not outputs or outputs[-1].ndim != 4:
             came = outputs[-1].shape if outputs else "nothing"
