@@ -20,6 +20,7 @@ from one row into the next are computed too, and left out afterwards. With a str
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -87,10 +88,13 @@ class Windows:
         return used.reshape(self.images, self.Ho, self.starts)[:, :, : self.Wo]
 
 
+windows_of = lru_cache(maxsize=256)(Windows)  # the same layers come again in every step
+
+
 def convolve(x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Padding, dilation: int) -> np.ndarray:
     """y (N, O, H', W'), its channels last in memory. Dilation along H only; no groups."""
     O, C, kh, kw = weight.shape
-    g = Windows(x.shape, O, (kh, kw), stride, padding, dilation)
+    g = windows_of(x.shape, O, (kh, kw), stride, padding, dilation)
     matrix = weight.transpose(3, 2, 1, 0).reshape(-1, O)  # (kw · kh · C, O), in the order of a window's memory
     y = np.empty((g.N, g.Ho, g.Wo, O), x.dtype)
     source, target, moves = image_pixels(x), pixels(y), list(g.moves())
@@ -114,7 +118,7 @@ def weight_gradient(
 ) -> np.ndarray:
     """dW = Σ over the windows of windowᵀ dy.  Shapes: x (N, C, H, W), dy (N, O, H', W') → (O, C, kh, kw)"""
     C, O, (kh, kw) = x.shape[1], dy.shape[1], kernel
-    g = Windows(x.shape, O, kernel, stride, padding, dilation)
+    g = windows_of(x.shape, O, kernel, stride, padding, dilation)
     source, given, moves = image_pixels(x), image_pixels(dy), list(g.moves())
 
     def run(blocks: Sequence[slice]) -> np.ndarray:

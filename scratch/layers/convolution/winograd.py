@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from itertools import groupby
 
 import numpy as np
@@ -140,10 +140,13 @@ class Tiles:
         return rows.transpose(3, 0, 1, 2, 4)
 
 
+tiles_of = lru_cache(maxsize=256)(Tiles)  # the same layers come again in every step
+
+
 def convolve(x: np.ndarray, weight: np.ndarray, padding: Padding) -> np.ndarray:
     """y (N, O, H', W'), its channels last in memory. Stride 1, no dilation, no groups."""
     O, C, kh, kw = weight.shape
-    g = Tiles(x.shape, O, (kh, kw), padding, x.dtype)
+    g = tiles_of(x.shape, O, (kh, kw), padding, x.dtype)
     matrix = (g.G @ weight.transpose(3, 2, 1, 0).reshape(kw, -1)).reshape(g.points, 1, kh * C, O)
     y = np.empty((g.N, g.Ho, g.Wo, O), x.dtype)
 
@@ -169,7 +172,7 @@ def convolve(x: np.ndarray, weight: np.ndarray, padding: Padding) -> np.ndarray:
 def weight_gradient(x: np.ndarray, dy: np.ndarray, kernel: Pair, padding: Padding) -> np.ndarray:
     """dW = Gᵀ [Σ over the tiles of (B d)ᵀ (A dy)].  Shapes: x (N, C, H, W), dy (N, O, H', W') → (O, C, kh, kw)"""
     C, O, (kh, kw) = x.shape[1], dy.shape[1], kernel
-    g = Tiles(x.shape, O, kernel, padding, x.dtype)
+    g = tiles_of(x.shape, O, kernel, padding, x.dtype)
 
     def run(blocks: Sequence[slice]) -> np.ndarray:
         d, transformed, products = g.rooms(x.dtype)
