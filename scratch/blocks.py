@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from scratch.memory import keep_freed_memory
 from scratch.parallel import available_blas_threads, blas_threads, cores
 
 Result = TypeVar("Result")
-RUNS = 4  # on two threads or more: who is done early takes the next one
 
 _own = threading.local()
 _pool: ThreadPoolExecutor | None = None
@@ -33,27 +33,22 @@ def cut(rows: int, most: int) -> list[slice]:
     return [slice(start, min(start + size, rows)) for start in range(0, rows, max(1, size))]
 
 
-def over(blocks: Sequence[slice], function: Callable[[Sequence[slice]], Result]) -> list[Result]:
-    """[function(first run of blocks), function(next run), …], on as many threads as matrix products may have here.
+def over(parts: Sequence[slice], function: Callable[[slice], Result]) -> list[Result]:
+    """[function(part) for each part], on as many threads as matrix products may have here.
 
-    One run where that is one thread: in a shard, or where OPENBLAS_NUM_THREADS says so. How many runs there are changes
-    the order in which sums are added, so their rounding, and nothing else.
+    That is one in a shard, and where OPENBLAS_NUM_THREADS says so. Each part costs a handing over between threads,
+    some 50 µs: few large parts are best.
     """
-    runs = _runs(blocks, RUNS if available_blas_threads() > 1 else 1)
-    if len(runs) < 2:
-        return [function(run) for run in runs]
+    if len(parts) < 2 or available_blas_threads() < 2:
+        return [function(part) for part in parts]
+    keep_freed_memory()
     with blas_threads(1):
         try:
-            jobs = [_threads().submit(copy_context().run, function, run) for run in runs[len(runs) // 2 :]]
+            jobs = [_threads().submit(copy_context().run, function, part) for part in parts[len(parts) // 2 :]]
         except RuntimeError:  # no threads here, as in a browser's Python
-            return [function(run) for run in runs]
-        first = [function(run) for run in runs[: len(runs) // 2]]
+            return [function(part) for part in parts]
+        first = [function(part) for part in parts[: len(parts) // 2]]
         return first + [job.result() for job in jobs]
-
-
-def _runs(blocks: Sequence[slice], count: int) -> list[Sequence[slice]]:
-    size = max(1, -(-len(blocks) // count))
-    return [blocks[i : i + size] for i in range(0, len(blocks), size)]
 
 
 def added(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -29,23 +30,20 @@ def test_no_rows_are_no_blocks():
 
 
 @pytest.mark.parametrize("threads", [1, 2, 8])
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 9, 16])
-def test_over_calls_once_for_each_run_of_blocks_in_their_order(count, threads, monkeypatch):
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 9])
+def test_over_calls_once_for_each_part_and_keeps_their_order(count, threads, monkeypatch):
     monkeypatch.setattr(blocks, "available_blas_threads", lambda: threads)
-    seen = over(cut(count, 1), lambda run: [block.start for block in run])
-    assert [start for run in seen for start in run] == list(range(count))
-    assert len(seen) == 1 if threads == 1 else len(seen) == min(count, -(-count // -(-count // blocks.RUNS)))
+    assert over(cut(count, 1), lambda part: part.start) == list(range(count))
 
 
-def test_sums_over_blocks_are_the_same_on_two_threads_and_on_more_and_nearly_so_on_one(monkeypatch):
-    numbers = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
+def test_parts_run_on_several_threads_only_where_there_are_some(monkeypatch):
+    def names():
+        return set(over(cut(4, 1), lambda part: threading.current_thread().name))
 
-    def total(threads):
-        monkeypatch.setattr(blocks, "available_blas_threads", lambda: threads)
-        return added(over(cut(1000, 7), lambda run: sum(numbers[block].sum(keepdims=True) for block in run)))
-
-    assert total(2) == total(8)
-    np.testing.assert_allclose([total(1), total(2)], numbers.astype(np.float64).sum(), rtol=1e-4)
+    monkeypatch.setattr(blocks, "available_blas_threads", lambda: 1)
+    assert names() == {threading.current_thread().name}
+    monkeypatch.setattr(blocks, "available_blas_threads", lambda: 2)
+    assert len(names()) > 1
 
 
 def test_where_no_thread_starts_the_work_is_done_all_the_same(monkeypatch):
@@ -55,19 +53,24 @@ def test_where_no_thread_starts_the_work_is_done_all_the_same(monkeypatch):
 
     monkeypatch.setattr(blocks, "available_blas_threads", lambda: 2)
     monkeypatch.setattr(blocks, "_threads", Refusing)
-    assert over(cut(6, 1), len) == [2, 2, 2]
+    assert over(cut(3, 1), lambda part: part.start) == [0, 1, 2]
 
 
 def test_an_error_in_a_block_reaches_the_caller(monkeypatch):
     monkeypatch.setattr(blocks, "available_blas_threads", lambda: 2)
 
-    def fail(run):
-        if run[0].start >= 6:
+    def fail(part):
+        if part.start >= 6:
             raise ValueError("block 6")
         return 0
 
     with pytest.raises(ValueError, match="block 6"):
         over(cut(8, 1), fail)
+
+
+def test_parts_are_added_in_their_order():
+    parts = [np.array([1.0, 2.0]), np.array([10.0, 20.0]), np.array([0.5, 0.25])]
+    np.testing.assert_array_equal(added(parts), [11.5, 22.25])
 
 
 def test_a_workspace_is_kept_for_each_name_and_type_and_grows():

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from scratch import Parameter, Tensor, gradcheck, manual_seed
+from scratch import Parameter, Tensor, blocks, gradcheck, manual_seed
 from scratch.layers import (
     Conv1d,
     Conv2d,
@@ -717,3 +717,27 @@ def test_what_faults_are_planted_with_is_itself_right(monkeypatch):
     for name, planted in (("convolve", y_with), ("input_gradient", dx_with), ("weight_gradient", dW_with)):
         monkeypatch.setattr(fast, name, planted(lambda *given: given))
     all_is_right()
+
+
+@pytest.mark.parametrize("before", [(2, 0), (0, 2), (3, 4)])
+def test_padding_that_takes_everything_away_leaves_zeros(before):
+    """The gradient of a wide padding is a crop, here of more rows than there are."""
+    s = Setting((1, 1, 1, 1), 1, (1, 1), (3, 1), (before, (0, 0)), (2, 1), 1)
+    conv2d_is_right(s)
+
+
+def test_two_threads_share_a_batch_and_change_nothing(monkeypatch):
+    x, W = draw(5, 8, 6, 7), draw(16, 8, 3, 3)
+    arguments = ((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+    dy = draw(5, 16, 6, 7, seed=1)
+
+    def all_three():
+        return (fast.convolve(x, W, *arguments), fast.input_gradient(dy, W, x.shape, *arguments),
+                fast.weight_gradient(x, dy, (3, 3), *arguments))  # fmt: skip
+
+    alone = all_three()
+    monkeypatch.setattr(fast, "SMALL", 0)
+    monkeypatch.setattr(fast, "available_blas_threads", lambda: 2)
+    monkeypatch.setattr(blocks, "available_blas_threads", lambda: 2)
+    for came, expected in zip(all_three(), alone, strict=True):
+        np.testing.assert_allclose(came, expected, rtol=1e-12, atol=1e-12)

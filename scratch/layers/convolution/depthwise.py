@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scratch.blocks import added, cut, over, workspace
+from scratch.blocks import cut, workspace
 from scratch.layers.convolution.geometry import Padding, Pair, output_sizes
 
 BLOCK = 2**18  # numbers in a block's padded images
@@ -56,24 +56,22 @@ class _Images:
         inside[...] = x.transpose(0, 2, 3, 1)
 
 
-def convolve(x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Padding) -> np.ndarray:
-    """y (N, C, H', W'), its channels last in memory.  Shapes: x (N, C, H, W), weight (C, 1, kh, kw)"""
+def convolve(x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Padding, y: np.ndarray) -> None:
+    """Write the convolution into y (N, H', W', C).  Shapes: x (N, C, H, W), weight (C, 1, kh, kw)"""
     g = _Images(x.shape, weight.shape[2:], stride, padding)
-    y = np.empty((g.N, g.Ho, g.Wo, g.C), x.dtype)
     kernel = np.ascontiguousarray(weight[:, 0].transpose(1, 2, 0))  # (kh, kw, C)
     sums = "ijnhw,ijw->nhw" if g.rows else "ijnhwc,ijc->nhwc"
     kernel = np.tile(kernel, (1, 1, g.Wo)) if g.rows else kernel
-    target = y.reshape(g.N, g.Ho, -1) if g.rows else y
-
-    def run(blocks: Sequence[slice]) -> None:
-        room = g.room(x.dtype)
-        windows = g.windows(room)
-        for block in blocks:
-            g.fill(room, x[block])
-            np.einsum(sums, windows[:, :, : block.stop - block.start], kernel, out=target[block])
-
-    over(g.blocks, run)
-    return y.transpose(0, 3, 1, 2)
+    room = g.room(x.dtype)
+    windows = g.windows(room)
+    for block in g.blocks:
+        n = block.stop - block.start
+        g.fill(room, x[block])
+        if g.rows and y.strides[2] != y.shape[3] * y.itemsize:  # every other column of a larger image
+            y[block] = np.einsum(sums, windows[:, :, :n], kernel).reshape(y[block].shape)
+        else:
+            out = np.reshape(y[block], (n, g.Ho, -1), copy=False) if g.rows else y[block]
+            np.einsum(sums, windows[:, :, :n], kernel, out=out)
 
 
 def weight_gradient(x: np.ndarray, dy: np.ndarray, kernel: Pair, stride: Pair, padding: Padding) -> np.ndarray:
@@ -81,19 +79,14 @@ def weight_gradient(x: np.ndarray, dy: np.ndarray, kernel: Pair, stride: Pair, p
     g = _Images(x.shape, kernel, stride, padding)
     given = dy.transpose(0, 2, 3, 1)
     sums = "nhw,nhw->w" if g.rows else "nhwc,nhwc->wc"
-
-    def run(blocks: Sequence[slice]) -> np.ndarray:
-        room = g.room(x.dtype)
-        windows = g.windows(room)
-        total = np.zeros((*kernel, g.Wo, g.C), x.dtype)
-        for block in blocks:
-            n = block.stop - block.start
-            g.fill(room, x[block])
-            dy_there = np.ascontiguousarray(given[block]).reshape(n, *windows.shape[3:])
-            for i in range(kernel[0]):
-                for j in range(kernel[1]):
-                    total[i, j] += np.einsum(sums, windows[i, j, :n], dy_there).reshape(g.Wo, g.C)
-        return total
-
-    total = added(over(g.blocks, run)).sum(axis=2)
-    return np.ascontiguousarray(total.transpose(2, 0, 1)[:, None])
+    room = g.room(x.dtype)
+    windows = g.windows(room)
+    total = np.zeros((*kernel, g.Wo, g.C), x.dtype)
+    for block in g.blocks:
+        n = block.stop - block.start
+        g.fill(room, x[block])
+        dy_there = np.ascontiguousarray(given[block]).reshape(n, *windows.shape[3:])
+        for i in range(kernel[0]):
+            for j in range(kernel[1]):
+                total[i, j] += np.einsum(sums, windows[i, j, :n], dy_there).reshape(g.Wo, g.C)
+    return np.ascontiguousarray(total.sum(axis=2).transpose(2, 0, 1)[:, None])

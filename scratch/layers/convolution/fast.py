@@ -10,6 +10,7 @@
 | all others | windows.py |
 
 Arrays are (N, C, H, W) in shape, of any strides; results have their channels last in memory. Arguments as in plain.py.
+Outside of shards the images of a batch are shared out over the cores, once for each of the three functions.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from contextvars import ContextVar
 
 import numpy as np
 
-from scratch.blocks import cut
+from scratch.blocks import added, cut, over
 from scratch.layers.convolution import depthwise, im2col, pointwise, windows, winograd
 from scratch.layers.convolution.geometry import Padding, Pair, output_sizes
+from scratch.parallel import available_blas_threads
 
 _exact_zeros: ContextVar[bool] = ContextVar("exact_zeros", default=False)
+SMALL = 2**16  # numbers in the output of a convolution that is not worth waking another thread for
 COLUMNS = 2**18  # numbers in one block of columns, where im2col is used
 
 
@@ -47,7 +50,11 @@ def convolve(
 ) -> np.ndarray:
     """y (N, O, H', W') of x (N, C, H, W) and weight (O, C/groups, kh, kw)"""
     dtype = np.result_type(x, weight)
-    return _convolve(x.astype(dtype, copy=False), weight.astype(dtype, copy=False), stride, padding, dilation, groups)
+    x, weight = x.astype(dtype, copy=False), weight.astype(dtype, copy=False)
+    sizes = output_sizes(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    y = np.empty((len(x), *sizes, weight.shape[0]), dtype)
+    over(_images(y), lambda rows: _convolve(x[rows], weight, stride, padding, dilation, groups, y[rows]))
+    return y.transpose(0, 3, 1, 2)
 
 
 def weight_gradient(
@@ -56,7 +63,9 @@ def weight_gradient(
     """∂L/∂W (O, C/groups, kh, kw)"""
     dtype = np.result_type(x, dy)
     x, dy = x.astype(dtype, copy=False), dy.astype(dtype, copy=False)
-    return _weight_gradient(x, dy, kernel_size, stride, padding, dilation, groups)
+    arguments = (kernel_size, stride, padding, dilation, groups)
+    parts = over(_images(dy), lambda rows: _weight_gradient(x[rows], dy[rows], *arguments))
+    return added(parts) if parts else np.zeros((dy.shape[1], x.shape[1] // groups, *kernel_size), dtype)
 
 
 def input_gradient(
@@ -79,28 +88,40 @@ def input_gradient(
     flipped = _exchanged(weight, groups)[:, :, ::-1, ::-1]
     if any(s > 1 and d > 1 for s, d in zip(stride, dilation, strict=True)):
         dy, stride = _spread(dy, stride), (1, 1)  # dilated and strided: with zeros between after all
-    if stride == (1, 1):
-        return _lattice(dy, flipped, input_shape[2:], (0, 0), stride, padding, dilation, groups)
     N, C, H, W = input_shape
-    dx = np.zeros((N, H, W, C), dtype).transpose(0, 3, 1, 2)  # a stride beyond the kernel leaves pixels out
-    for a in _met(H, weight.shape[2], stride[0], padding[0]):
-        for b in _met(W, weight.shape[3], stride[1], padding[1]):
-            part = dx[:, :, a :: stride[0], b :: stride[1]]
-            part[...] = _lattice(dy, flipped, part.shape[2:], (a, b), stride, padding, dilation, groups)
-    return dx
+    rest = stride != (1, 1)  # a stride beyond the kernel leaves pixels out, which stay 0
+    dx = (np.zeros if rest else np.empty)((N, H, W, C), dtype)
+    firsts = [
+        (a, b)
+        for a in _met(H, weight.shape[2], stride[0], padding[0])
+        for b in _met(W, weight.shape[3], stride[1], padding[1])
+    ]
+
+    def part(rows: slice) -> None:
+        for a, b in firsts:
+            pixels = dx[rows, a :: stride[0], b :: stride[1]]
+            _lattice(dy[rows], flipped, (a, b), stride, padding, dilation, groups, pixels)
+
+    over(_images(dx), part)
+    return dx.transpose(0, 3, 1, 2)
+
+
+def _images(y: np.ndarray) -> list[slice]:
+    """The images of a batch in one part for each thread; in one where there is little to do."""
+    return cut(len(y), len(y) if y.size < SMALL else -(-len(y) // available_blas_threads()))
 
 
 def _lattice(
     dy: np.ndarray,
     flipped: np.ndarray,
-    sizes: Sequence[int],
     first: Pair,
     step: Pair,
     padding: Padding,
     dilation: Pair,
     groups: int,
-) -> np.ndarray:
-    """The pixels first, first + step, … of the input gradient, as many as `sizes` says, along each axis.
+    dx: np.ndarray,
+) -> None:
+    """The pixels first, first + step, … of the input gradient, along each axis, into dx (N, H', W', C).
 
     Pixel p = step · q + first of dx meets, of the kernel, the weights i = i₀ + step · m with
     i₀ = (first + before) mod step, and of dy the numbers q + e − m with e = (first + before − i₀) / step.
@@ -113,9 +134,9 @@ def _lattice(
         kernel.append(slice(k - 1 - taken[-1], None, s))  # `flipped` counts from the kernel's end
         span = dilation[axis] * (len(taken) - 1)
         start = span - before // s
-        sides.append((start, sizes[axis] + span - dy.shape[2 + axis] - start))
+        sides.append((start, dx.shape[1 + axis] + span - dy.shape[2 + axis] - start))
     dy, rest = _cropped(dy, sides)
-    return _convolve(dy, flipped[:, :, kernel[0], kernel[1]], (1, 1), rest, dilation, groups)
+    _convolve(dy, flipped[:, :, kernel[0], kernel[1]], (1, 1), rest, dilation, groups, dx)
 
 
 def _met(size: int, kernel: int, step: int, padding: Pair) -> list[int]:
@@ -124,10 +145,15 @@ def _met(size: int, kernel: int, step: int, padding: Pair) -> list[int]:
 
 
 def _cropped(x: np.ndarray, sides: Sequence[Pair]) -> tuple[np.ndarray, Padding]:
-    """Negative padding takes rows and columns away."""
-    (top, bottom), (left, right) = sides
-    x = x[:, :, max(0, -top) : x.shape[2] - max(0, -bottom), max(0, -left) : x.shape[3] - max(0, -right)]
-    return x, ((max(0, top), max(0, bottom)), (max(0, left), max(0, right)))
+    """x (N, C, H, W) and the padding without what is negative in it, which takes rows and columns away."""
+    kept: list[slice] = []
+    rest: list[Pair] = []
+    for n, (before, after) in zip(x.shape[2:], sides, strict=True):
+        start, stop = max(0, -before), n - max(0, -after)
+        kept.append(slice(start, max(start, stop)))
+        # Where nothing of x is left, all is padding.
+        rest.append((max(0, before), max(0, after)) if start < stop else (n + before + after, 0))
+    return x[:, :, kept[0], kept[1]], (rest[0], rest[1])
 
 
 def _exchanged(weight: np.ndarray, groups: int) -> np.ndarray:
@@ -148,26 +174,28 @@ def _spread(dy: np.ndarray, stride: Pair) -> np.ndarray:
 
 
 def _convolve(
-    x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Padding, dilation: Pair, groups: int
-) -> np.ndarray:
-    if len(x) == 0:
-        sizes = output_sizes(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-        return np.empty((0, weight.shape[0], *sizes), x.dtype)
+    x: np.ndarray,
+    weight: np.ndarray,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    y: np.ndarray,
+) -> None:
+    """Into y (N, H', W', O), whose channels lie next to each other."""
     if depthwise.fits(x.shape[1], weight.shape, dilation, groups):
-        return depthwise.convolve(x, weight, stride, padding)
-    if groups > 1:
-        parts = [
-            _convolve(x[:, c], weight[o], stride, padding, dilation, 1).transpose(0, 2, 3, 1)
-            for c, o in _groups(x.shape[1], weight.shape[0], groups)
-        ]
-        return np.concatenate(parts, axis=3).transpose(0, 3, 1, 2)
-    if pointwise.fits(weight.shape[2:], padding):
-        return pointwise.convolve(x, weight, stride)
-    if _dilated(weight.shape, dilation):
-        return _convolve_by_columns(x, weight, stride, padding, dilation)
-    if _halved(x.shape[1], weight.shape[0], weight.shape[2:], stride, dilation):
-        return winograd.convolve(x, weight, padding)
-    return windows.convolve(x, weight, stride, padding, dilation[0])
+        depthwise.convolve(x, weight, stride, padding, y)
+    elif groups > 1:
+        for c, o in _groups(x.shape[1], weight.shape[0], groups):
+            _convolve(x[:, c], weight[o], stride, padding, dilation, 1, y[..., o])
+    elif pointwise.fits(weight.shape[2:], padding):
+        pointwise.convolve(x, weight, stride, y)
+    elif _dilated(weight.shape, dilation):
+        _convolve_by_columns(x, weight, stride, padding, dilation, y)
+    elif _halved(x.shape[1], weight.shape[0], weight.shape[2:], stride, dilation):
+        winograd.convolve(x, weight, padding, y)
+    else:
+        windows.convolve(x, weight, stride, padding, dilation[0], y)
 
 
 def _weight_gradient(
@@ -175,8 +203,6 @@ def _weight_gradient(
 ) -> np.ndarray:
     C, O = x.shape[1], dy.shape[1]
     shape = (O, C // groups, *kernel)
-    if len(x) == 0:
-        return np.zeros(shape, x.dtype)
     if depthwise.fits(C, shape, dilation, groups):
         return depthwise.weight_gradient(x, dy, kernel, stride, padding)
     if groups > 1:
@@ -211,13 +237,10 @@ def _groups(C: int, O: int, groups: int) -> list[tuple[slice, slice]]:
 
 
 def _convolve_by_columns(
-    x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Padding, dilation: Pair
-) -> np.ndarray:
-    sizes = output_sizes(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    y = np.empty((len(x), *sizes, weight.shape[0]), x.dtype)
-    for block in cut(len(x), COLUMNS // (weight[0].size * sizes[0] * sizes[1])):
+    x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Padding, dilation: Pair, y: np.ndarray
+) -> None:
+    for block in cut(len(x), COLUMNS // (weight[0].size * y.shape[1] * y.shape[2])):
         y[block] = im2col.convolve(x[block], weight, stride, padding, dilation, 1).transpose(0, 2, 3, 1)
-    return y.transpose(0, 3, 1, 2)
 
 
 def _weight_gradient_by_columns(

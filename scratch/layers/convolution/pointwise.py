@@ -1,6 +1,6 @@
 """The 1 × 1 convolution: a linear map of each pixel's channels, the same for all pixels, so one matrix product.
 
-    y[n, o, h, w] = Σ over c of W[o, c] · x[n, c, h · stride, w · stride]        rows of pixels:  Y = X Wᵀ,  dW = dYᵀ X
+y[n, o, h, w] = Σ over c of W[o, c] · x[n, c, h · stride, w · stride]        rows of pixels:  Y = X Wᵀ,  dW = dYᵀ X
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ def fits(kernel: Sequence[int], padding: Padding) -> bool:
     return tuple(kernel) == (1, 1) and not any(map(any, padding))
 
 
-def convolve(x: np.ndarray, weight: np.ndarray, stride: Pair) -> np.ndarray:
-    """y (N, O, H', W'), its channels last in memory.  Shapes: x (N, C, H, W), weight (O, C, 1, 1)"""
-    x = x[:, :, :: stride[0], :: stride[1]]
-    y = _rows(x) @ weight[:, :, 0, 0].T
-    return y.reshape(len(x), *x.shape[2:], -1).transpose(0, 3, 1, 2)
+def convolve(x: np.ndarray, weight: np.ndarray, stride: Pair, y: np.ndarray) -> None:
+    """Write the convolution into y (N, H', W', O).  Shapes: x (N, C, H, W), weight (O, C, 1, 1)"""
+    rows, matrix = _rows(x[:, :, :: stride[0], :: stride[1]]), weight[:, :, 0, 0].T
+    if y.flags.c_contiguous:
+        np.matmul(rows, matrix, out=y.reshape(-1, y.shape[3]))
+    else:  # some pixels of a larger image
+        y[...] = (rows @ matrix).reshape(y.shape)
 
 
 def weight_gradient(x: np.ndarray, dy: np.ndarray, stride: Pair) -> np.ndarray:

@@ -24,7 +24,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from scratch.blocks import added, cut, over, workspace
+from scratch.blocks import cut, workspace
 from scratch.layers.convolution.geometry import Padding, Pair, output_sizes
 
 BLOCK = 2**19  # numbers in a block's slabs and outputs together: few long calls, as in winograd.py
@@ -91,26 +91,20 @@ class Windows:
 windows_of = lru_cache(maxsize=256)(Windows)  # the same layers come again in every step
 
 
-def convolve(x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Padding, dilation: int) -> np.ndarray:
-    """y (N, O, H', W'), its channels last in memory. Dilation along H only; no groups."""
+def convolve(x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Padding, dilation: int, y: np.ndarray) -> None:
+    """Write the convolution into y (N, H', W', O).  x (N, C, H, W), weight (O, C, kh, kw). Dilation along H only."""
     O, C, kh, kw = weight.shape
     g = windows_of(x.shape, O, (kh, kw), stride, padding, dilation)
     matrix = weight.transpose(3, 2, 1, 0).reshape(-1, O)  # (kw · kh · C, O), in the order of a window's memory
-    y = np.empty((g.N, g.Ho, g.Wo, O), x.dtype)
+    slabs, out = zeros("slabs", (g.room * kh * C,), x.dtype), workspace("outputs", (g.all, O), x.dtype)
+    places, image, windows, outputs = g.places(slabs), g.image(out), g.matrices(slabs), g.outputs(out)
     source, target, moves = image_pixels(x), pixels(y), list(g.moves())
-
-    def run(blocks: Sequence[slice]) -> None:
-        slabs, out = zeros("slabs", (g.room * kh * C,), x.dtype), workspace("outputs", (g.all, O), x.dtype)
-        places, image, windows, outputs = g.places(slabs), g.image(out), g.matrices(slabs), g.outputs(out)
-        for block in blocks:
-            n = block.stop - block.start
-            for there, here in moves:
-                places[:n][there] = source[block][here]
-            np.matmul(windows, matrix, out=outputs)
-            target[block] = image[:n]
-
-    over(g.blocks, run)
-    return y.transpose(0, 3, 1, 2)
+    for block in g.blocks:
+        n = block.stop - block.start
+        for there, here in moves:
+            places[:n][there] = source[block][here]
+        np.matmul(windows, matrix, out=outputs)
+        target[block] = image[:n]
 
 
 def weight_gradient(
@@ -119,27 +113,22 @@ def weight_gradient(
     """dW = Σ over the windows of windowᵀ dy.  Shapes: x (N, C, H, W), dy (N, O, H', W') → (O, C, kh, kw)"""
     C, O, (kh, kw) = x.shape[1], dy.shape[1], kernel
     g = windows_of(x.shape, O, kernel, stride, padding, dilation)
+    slabs, outputs = zeros("slabs", (g.room * kh * C,), x.dtype), zeros("outputs", (g.all, O), x.dtype)
+    places, image = g.places(slabs), g.image(outputs)
+    windows = g.matrices(slabs).reshape(g.phases, -1, kw * kh * C).swapaxes(1, 2)
+    dy_there = g.outputs(outputs).reshape(g.phases, -1, O)
     source, given, moves = image_pixels(x), image_pixels(dy), list(g.moves())
-
-    def run(blocks: Sequence[slice]) -> np.ndarray:
-        slabs, outputs = zeros("slabs", (g.room * kh * C,), x.dtype), zeros("outputs", (g.all, O), x.dtype)
-        places, image = g.places(slabs), g.image(outputs)
-        windows = g.matrices(slabs).reshape(g.phases, -1, kw * kh * C).swapaxes(1, 2)
-        dy_there = g.outputs(outputs).reshape(g.phases, -1, O)
-        total = np.zeros((g.phases, kw * kh * C, O), x.dtype)
-        part = workspace("part", total.shape, x.dtype)
-        for block in blocks:
-            n = block.stop - block.start
-            for there, here in moves:
-                places[:n][there] = source[block][here]
-            image[:n] = given[block]
-            if n < g.images:
-                outputs[n * g.Ho * g.starts :] = 0
-            total += np.matmul(windows, dy_there, out=part)
-        return total
-
-    total = added(over(g.blocks, run)).sum(axis=0)
-    return np.ascontiguousarray(total.reshape(kw, kh, C, O).transpose(3, 2, 1, 0))
+    total = np.zeros((g.phases, kw * kh * C, O), x.dtype)
+    part = workspace("part", total.shape, x.dtype)
+    for block in g.blocks:
+        n = block.stop - block.start
+        for there, here in moves:
+            places[:n][there] = source[block][here]
+        image[:n] = given[block]
+        if n < g.images:
+            outputs[n * g.Ho * g.starts :] = 0
+        total += np.matmul(windows, dy_there, out=part)
+    return np.ascontiguousarray(total.sum(axis=0).reshape(kw, kh, C, O).transpose(3, 2, 1, 0))
 
 
 def pieces(rows: int, multiplications: int) -> int:

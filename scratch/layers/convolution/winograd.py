@@ -25,7 +25,7 @@ from itertools import groupby
 
 import numpy as np
 
-from scratch.blocks import added, cut, over, workspace
+from scratch.blocks import cut, workspace
 from scratch.layers.convolution.geometry import Padding, Pair
 from scratch.layers.convolution.windows import image_pixels, pieces, pixels, zeros
 
@@ -143,55 +143,45 @@ class Tiles:
 tiles_of = lru_cache(maxsize=256)(Tiles)  # the same layers come again in every step
 
 
-def convolve(x: np.ndarray, weight: np.ndarray, padding: Padding) -> np.ndarray:
-    """y (N, O, H', W'), its channels last in memory. Stride 1, no dilation, no groups."""
+def convolve(x: np.ndarray, weight: np.ndarray, padding: Padding, y: np.ndarray) -> None:
+    """Write the convolution into y (N, H', W', O).  x (N, C, H, W), weight (O, C, kh, kw). Stride 1, no dilation."""
     O, C, kh, kw = weight.shape
     g = tiles_of(x.shape, O, (kh, kw), padding, x.dtype)
     matrix = (g.G @ weight.transpose(3, 2, 1, 0).reshape(kw, -1)).reshape(g.points, 1, kh * C, O)
-    y = np.empty((g.N, g.Ho, g.Wo, O), x.dtype)
-
-    def run(blocks: Sequence[slice]) -> None:
-        d, transformed, products = g.rooms(x.dtype)
-        z = workspace("outputs", (M, g.all * O), x.dtype)
-        inputs, outputs = g.inputs(x, d), g.outputs(pixels(y), z)
-        windows, results = g.windows(transformed), g.phases(products)
-        for block in blocks:
-            n = block.stop - block.start
-            for places, image in inputs:
-                places[:, :n] = image[:, block]
-            np.matmul(g.B, d, out=transformed)
-            np.matmul(windows, matrix, out=results)
-            np.matmul(g.A.T, products.reshape(g.points, -1), out=z)
-            for places, image in outputs:
-                image[:, block] = places[:, :n]
-
-    over(g.blocks, run)
-    return y.transpose(0, 3, 1, 2)
+    d, transformed, products = g.rooms(x.dtype)
+    z = workspace("outputs", (M, g.all * O), x.dtype)
+    inputs, outputs = g.inputs(x, d), g.outputs(pixels(y), z)
+    windows, results = g.windows(transformed), g.phases(products)
+    for block in g.blocks:
+        n = block.stop - block.start
+        for places, image in inputs:
+            places[:, :n] = image[:, block]
+        np.matmul(g.B, d, out=transformed)
+        np.matmul(windows, matrix, out=results)
+        np.matmul(g.A.T, products.reshape(g.points, -1), out=z)
+        for places, image in outputs:
+            image[:, block] = places[:, :n]
 
 
 def weight_gradient(x: np.ndarray, dy: np.ndarray, kernel: Pair, padding: Padding) -> np.ndarray:
     """dW = Gᵀ [Σ over the tiles of (B d)ᵀ (A dy)].  Shapes: x (N, C, H, W), dy (N, O, H', W') → (O, C, kh, kw)"""
     C, O, (kh, kw) = x.shape[1], dy.shape[1], kernel
     g = tiles_of(x.shape, O, kernel, padding, x.dtype)
-
-    def run(blocks: Sequence[slice]) -> np.ndarray:
-        d, transformed, products = g.rooms(x.dtype)
-        z = zeros("outputs", (M, g.all * O), x.dtype)
-        inputs, outputs = g.inputs(x, d), g.outputs(image_pixels(dy), z)
-        met = g.shifted(transformed).swapaxes(2, 3)
-        total = np.zeros((kh, g.points, C, O), x.dtype)
-        part = workspace("part", total.shape, x.dtype)
-        for block in blocks:
-            n = block.stop - block.start
-            for places, image in inputs:
-                places[:, :n] = image[:, block]
-            np.matmul(g.B, d, out=transformed)
-            for places, image in outputs:
-                places[:, :n] = image[:, block]
-            z[:, n * g.column * O :] = 0  # a last block of fewer images
-            np.matmul(g.A, z, out=products.reshape(g.points, -1))
-            total += np.matmul(met, products, out=part)
-        return total
-
-    total = added(over(g.blocks, run)).swapaxes(0, 1).reshape(g.points, -1)
-    return np.ascontiguousarray((g.G.T @ total).reshape(kw, kh, C, O).transpose(3, 2, 1, 0))
+    d, transformed, products = g.rooms(x.dtype)
+    z = zeros("outputs", (M, g.all * O), x.dtype)
+    inputs, outputs = g.inputs(x, d), g.outputs(image_pixels(dy), z)
+    met = g.shifted(transformed).swapaxes(2, 3)
+    total = np.zeros((kh, g.points, C, O), x.dtype)
+    part = workspace("part", total.shape, x.dtype)
+    for block in g.blocks:
+        n = block.stop - block.start
+        for places, image in inputs:
+            places[:, :n] = image[:, block]
+        np.matmul(g.B, d, out=transformed)
+        for places, image in outputs:
+            places[:, :n] = image[:, block]
+        z[:, n * g.column * O :] = 0  # a last block of fewer images
+        np.matmul(g.A, z, out=products.reshape(g.points, -1))
+        total += np.matmul(met, products, out=part)
+    by_point = total.swapaxes(0, 1).reshape(g.points, -1)
+    return np.ascontiguousarray((g.G.T @ by_point).reshape(kw, kh, C, O).transpose(3, 2, 1, 0))
