@@ -110,8 +110,8 @@ PRESETS = {
                 "evaluate_every": 500},
     "long": {"data": "fashion_mnist", "model": "resnet", "widths": (32, 64, 128), "shift": 0, "flip": True,
              "label_smoothing": 0.05, "steps": 12000, "lr": 4e-3, "warmup": 500, "evaluate_every": 1000},
-    "shapes": {"data": "shapes", "model": "unet", "widths": (16, 32, 64, 128), "shift": 0, "steps": 1500,
-               "batch_size": 16, "lr": 3e-3, "evaluate_every": 300},
+    "shapes": {"data": "shapes", "model": "unet", "widths": (16, 32, 64, 128), "shift": 0, "steps": 2000,
+               "batch_size": 16, "lr": 3e-3, "evaluate_every": 400},
 }  # fmt: skip
 
 
@@ -202,7 +202,7 @@ def report(model: Module, data: Splits) -> dict[str, float]:
 def load_data(settings: Settings) -> Splits:
     """Images (N, C, H, W) to learn from, to choose by and to report."""
     if settings.data == "shapes":
-        return load_shapes(5000, channels=3, shapes=3)
+        return load_shapes(5000, channels=3, shapes=2)
     sets: dict[str, Callable[..., Splits]] = {"digits": load_digits, "mnist": load_mnist}
     return sets.get(settings.data, load_fashion_mnist)(flat=False)
 
