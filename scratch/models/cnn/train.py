@@ -110,8 +110,8 @@ PRESETS = {
                 "evaluate_every": 500},
     "long": {"data": "fashion_mnist", "model": "resnet", "widths": (32, 64, 128), "shift": 0, "flip": True,
              "label_smoothing": 0.05, "steps": 12000, "lr": 4e-3, "warmup": 500, "evaluate_every": 1000},
-    "shapes": {"data": "shapes", "model": "unet", "widths": (16, 32, 64, 128), "shift": 0, "steps": 2000,
-               "batch_size": 16, "lr": 3e-3, "evaluate_every": 400},
+    "shapes": {"data": "shapes", "model": "unet", "widths": (16, 32, 64, 128), "shift": 0, "steps": 3000,
+               "batch_size": 16, "lr": 3e-3, "evaluate_every": 600},
 }  # fmt: skip
 
 
