@@ -108,8 +108,8 @@ PRESETS = {
     "quick": {"steps": 300, "evaluate_every": 100},
     "fashion": {"data": "fashion_mnist", "widths": (32, 64), "shift": 0, "flip": True, "steps": 5000,
                 "evaluate_every": 500},
-    "long": {"data": "fashion_mnist", "model": "resnet", "widths": (32, 64, 128), "shift": 0, "flip": True,
-             "label_smoothing": 0.05, "steps": 12000, "lr": 4e-3, "warmup": 500, "evaluate_every": 1000},
+    "long": {"data": "fashion_mnist", "model": "resnet", "widths": (16, 64, 128), "shift": 0, "flip": True,
+             "label_smoothing": 0.05, "steps": 11000, "lr": 4e-3, "warmup": 500, "evaluate_every": 1000},
     "shapes": {"data": "shapes", "model": "unet", "widths": (16, 32, 64, 128), "shift": 0, "steps": 3000,
                "batch_size": 16, "lr": 3e-3, "evaluate_every": 600},
 }  # fmt: skip
