@@ -1,0 +1,156 @@
+"""Plant faults one at a time and count those that the tests catch: see docs/mutation.md.
+
+python -m tests.mutation --list --only losses/                which faults there are
+python -m tests.mutation --out /tmp/mutation.jsonl            try them; the same command again goes on
+python -m tests.mutation --out /tmp/mutation.jsonl --retry    the survivors again, after tests were added
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest  # noqa: E402
+
+from tests.mutation.mutants import Mutant, mutants, sources  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+EQUIVALENT = Path(__file__).with_name("equivalent.json")
+LEFT_OUT = tuple(  # files of tests that train, start processes, or never reach the mathematics
+    f"test_{name}.py"
+    for name in (
+        "augment", "classify", "cli", "cnn_inside", "cnn_run", "completeness", "data", "downloads", "fashion",
+        "imports", "mutation", "notebooks", "packaging", "readmes", "shapes", "training", "viz",
+        "viz_cnn", "weeks", "weights",
+    )
+)  # fmt: skip
+
+
+def options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--only", metavar="PATTERN", help="a regular expression that the fault's key contains")
+    parser.add_argument("--list", action="store_true", help="print the faults, try none")
+    parser.add_argument("--sample", type=int, metavar="N", help="N faults at random")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--jobs", type=int, default=1, help="faults at a time")
+    parser.add_argument("--limit", type=float, default=10.0, help="seconds of tests for a fault (10)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="JSON lines; what is in it is not tried again")
+    parser.add_argument("--retry", action="store_true", help="try those in --out again that survived")
+    parser.add_argument("--equivalent", action="store_true", help="try also what equivalent.json lists")
+    parser.add_argument("--tests", nargs="+", default=["tests"], metavar="PATH", help="where tests are (tests)")
+    parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)  # for tests of this script
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    asked = options(arguments)
+    root = asked.root.resolve()
+    trees, every = mutants(root, sources(root))
+    chosen = [mutant for mutant in every if not asked.only or re.search(asked.only, mutant.key)]
+    if asked.sample is not None and asked.sample < len(chosen):
+        chosen = random.Random(asked.seed).sample(chosen, asked.sample)
+    if asked.list:
+        print(*(mutant.key for mutant in chosen), sep="\n")
+        print(f"{len(chosen)} faults in {len({mutant.file for mutant in chosen})} files")
+        return 0
+    if not hasattr(os, "fork"):
+        print("planting faults needs os.fork, which this system does not have")
+        return 2
+    reasons = {} if asked.equivalent else equivalents(root)
+    results = read_results(asked.out)
+    todo = [
+        mutant
+        for mutant in chosen
+        if mutant.key not in reasons
+        and (mutant.key not in results or (asked.retry and results[mutant.key]["verdict"] != "killed"))
+    ]
+    print(f"{len(chosen)} faults, {len(todo)} to try", flush=True)
+    if todo:
+        try_out(asked, root, trees, todo, results)
+    survivors = summary(chosen, reasons, results)
+    return 1 if survivors else 0
+
+
+def try_out(
+    asked: argparse.Namespace, root: Path, trees: dict[str, Any], todo: list[Mutant], results: dict[str, Any]
+) -> None:
+    """Run pytest's collection and, in its place of the loop, the faults; results grow and are written down."""
+    from tests.mutation.runner import Options, Runner
+
+    started, tried = time.monotonic(), 0
+
+    def report(mutant: Mutant, verdict: dict[str, Any]) -> None:
+        nonlocal tried
+        tried += 1
+        results[mutant.key] = verdict
+        if asked.out:
+            with asked.out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"mutant": mutant.key, **verdict}, ensure_ascii=False) + "\n")
+        if verdict["verdict"] != "killed":
+            print(f"{verdict['verdict']}  {mutant.file}:{mutant.line}  {mutant.key.partition('::')[2]}", flush=True)
+            print(verdict.get("text", ""), end="", flush=True)
+        if tried % 100 == 0 or tried == len(todo):
+            print(f"{tried}/{len(todo)}  {time.monotonic() - started:.0f} s", flush=True)
+
+    runner = Runner(Options(root, asked.jobs, asked.limit, LEFT_OUT), trees, todo, report)
+    sys.path.insert(0, str(root))
+    quiet = ["-q", "-s", "--tb=no", "--assert=plain", "-p", "no:cacheprovider", "--no-header", "--no-summary"]
+    tests = [str(root / path) for path in asked.tests]
+    code = pytest.main([*quiet, f"--rootdir={root}", *tests], plugins=[runner])
+    if runner.failing:
+        print(f"fail without any fault, and were not used: {runner.failing}")
+    if runner.slow:
+        print(f"slow, and were not used: {runner.slow}")
+    if tried != len(todo):
+        raise SystemExit(f"pytest ended early, with {code!r}")
+
+
+def equivalents(root: Path) -> dict[str, str]:
+    """{key: reason} of the faults that change nothing that a test could see."""
+    path = root / EQUIVALENT.relative_to(ROOT)
+    groups = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return {key: group["reason"] for group in groups for key in group["mutants"]}
+
+
+def read_results(path: Path | None) -> dict[str, Any]:
+    if path is None or not path.exists():
+        return {}
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {row.pop("mutant"): row for row in rows}
+
+
+def folder(mutant: Mutant) -> str:
+    parts = mutant.file.split("/")
+    return "/".join(parts[: min(3, len(parts) - 1)]) if len(parts) > 2 else mutant.file
+
+
+def summary(chosen: list[Mutant], reasons: dict[str, str], results: dict[str, Any]) -> int:
+    """Print the counts by folder; the number of faults that no test has caught."""
+    counts: dict[str, Counter[str]] = {}
+    for mutant in chosen:
+        verdict = "equivalent" if mutant.key in reasons else results[mutant.key]["verdict"]
+        for row in (folder(mutant), "all"):
+            counts.setdefault(row, Counter())[verdict] += 1
+    counts["all"] = counts.pop("all", Counter())  # last
+    print(f"\n{'':34} {'total':>6} {'killed':>7} {'equivalent':>11} {'survived':>9} {'kill rate':>10}")
+    for row, count in counts.items():
+        total, killed, same = count.total(), count["killed"], count["equivalent"]
+        left = total - killed - same
+        rate = f"{100 * killed / (total - same):.1f} %" if total > same else "–"
+        print(f"{row:34} {total:6,} {killed:7,} {same:11,} {left:9,} {rate:>10}")
+    return counts["all"].total() - counts["all"]["killed"] - counts["all"]["equivalent"]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
