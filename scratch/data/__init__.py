@@ -4,12 +4,15 @@ from scratch.data.augment import cutout, mixup, random_flip, random_shift
 from scratch.data.batches import Batches, in_order
 from scratch.data.catalog import CATALOG
 from scratch.data.dataset import Dataset, Splits, class_counts, hold_out, split, stratified_split
+from scratch.data.dates import load_dates, spellings
 from scratch.data.digits import load_digits
 from scratch.data.download import fetch
 from scratch.data.idx import read_idx
 from scratch.data.mnist import load_fashion_mnist, load_mnist
+from scratch.data.pairs import Pairs, SequenceTokenizer, trimmed
 from scratch.data.shapes import load_shapes
 from scratch.data.sources import SOURCES
+from scratch.data.strings import STRINGS, load_strings
 from scratch.data.text import (
     CharTokenizer,
     Texts,
@@ -38,10 +41,13 @@ __all__ = [
     "CATALOG",
     "CURVES",
     "SOURCES",
+    "STRINGS",
     "TOYS",
     "Batches",
     "CharTokenizer",
     "Dataset",
+    "Pairs",
+    "SequenceTokenizer",
     "Splits",
     "TextWindows",
     "Texts",
@@ -55,11 +61,13 @@ __all__ = [
     "grid_centres",
     "hold_out",
     "in_order",
+    "load_dates",
     "load_digits",
     "load_fashion_mnist",
     "load_mnist",
     "load_shakespeare",
     "load_shapes",
+    "load_strings",
     "load_tiny_shakespeare",
     "mixup",
     "random_flip",
@@ -67,10 +75,12 @@ __all__ = [
     "read_idx",
     "ring_centres",
     "sine",
+    "spellings",
     "spirals",
     "split",
     "steps",
     "stratified_split",
+    "trimmed",
     "two_moons",
     "windows_in_order",
     "xor",

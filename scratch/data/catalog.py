@@ -122,4 +122,20 @@ CATALOG: tuple[Entry, ...] = (
         licence="generated",
         source="scratch.data.shapes.load_shapes",
     ),
+    Entry(
+        name="strings",
+        what="random strings to be copied, reversed or sorted",
+        size="any number of pairs",
+        shape="4 to 16 symbols of ten, or other lengths and symbols",
+        licence="generated",
+        source="scratch.data.strings.load_strings",
+    ),
+    Entry(
+        name="dates",
+        what="dates as people write them, and as ISO 8601 does",
+        size="73,049 dates, up to 128 spellings of each",
+        shape="at most 38 characters, then 10",
+        licence="generated",
+        source="scratch.data.dates.load_dates",
+    ),
 )

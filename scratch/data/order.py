@@ -10,7 +10,7 @@ import numpy as np
 
 # One number a purpose, so that no two of them (nor dropout's streams, whose third counter word is a small shard
 # number) ever see the same words.
-BATCHES, WINDOWS, SPLIT = 1, 2, 3
+BATCHES, WINDOWS, SPLIT, PAIRS = 1, 2, 3, 4
 _NOT_A_SHARD = 2**64 - 1
 
 
