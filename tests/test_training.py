@@ -37,7 +37,7 @@ from scratch.training.progress import Progress, duration, say
 from scratch.training.run import first_not_finite
 from scratch.training.settings import from_json, nearest, to_json, with_preset
 from scratch.training.ship import ship
-from scratch.weights import load_file, load_metadata, save_file
+from scratch.weights import load_file, load_metadata
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {"hidden": (12,), "steps": 60, "evaluate_every": 20, "save_every": 7, "warmup": 5}
@@ -209,9 +209,7 @@ def test_seconds_go_on_counting_after_a_resume(tmp_path):
     document["settings"]["steps"] = 14
     (tmp_path / "run" / "settings.json").write_text(json.dumps(document))
     facts, arrays = checkpoint.load(tmp_path / "run" / CHECKPOINT)
-    metadata = load_metadata(tmp_path / "run" / CHECKPOINT)
-    metadata["facts"] = json.dumps({**facts, "seconds": 600.0})
-    save_file(arrays, tmp_path / "run" / CHECKPOINT, metadata)
+    checkpoint.write(tmp_path / "run" / CHECKPOINT, arrays, {**facts, "seconds": 600.0})
     run = resume(tmp_path / "run")
     assert 600 < run.seconds < 660
     minutes = json.loads((tmp_path / "run" / report.RESULTS).read_text())["minutes"]
@@ -256,9 +254,9 @@ def test_a_run_asks_for_the_blas_threads_that_it_began_with(tmp_path, monkeypatc
 def test_what_ships_are_the_best_weights_in_sixteen_bits(tmp_path):
     start(tmp_path / "run", steps=7)
     file, target = tmp_path / "run" / CHECKPOINT, tmp_path / "weights.safetensors"
-    _, arrays = checkpoint.load(file)
+    facts, arrays = checkpoint.load(file)
     arrays = {name: array / 2 if name.startswith("best.") else array for name, array in arrays.items()}
-    save_file(arrays, file, load_metadata(file))  # now the best are not the last
+    checkpoint.write(file, arrays, facts)  # now the best are not the last
     ship(tmp_path / "run", target)
     shipped = load_file(target)
     assert len(shipped) == 4

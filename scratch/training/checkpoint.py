@@ -2,10 +2,13 @@
 
     model.0.weight … optimizer.state.0.sum … best.0.weight …      arrays
     {"step": 400, "random": …, "batches": …, "settings": …}           JSON
+
+A SHA-256 over all of it, in the metadata too, vouches for every bit: a run goes on exactly as it was, or not at all.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +21,11 @@ from scratch.module import Module
 from scratch.weights import load_file, load_metadata, save_file
 
 FORMAT = "scratch checkpoint 1"
+NUMBER = (int, float)
+FACTS: dict[str, tuple[type, ...]] = {
+    "step": (int,), "seconds": NUMBER, "best": (*NUMBER, type(None)), "log_bytes": (int,), "settings": (dict,),
+    "states": (dict,), "random": (dict,),
+}  # fmt: skip
 
 
 def save(path: Path, tracked: Mapping[str, Any], facts: Mapping[str, Any], best: Mapping[str, np.ndarray]) -> None:
@@ -27,22 +35,43 @@ def save(path: Path, tracked: Mapping[str, Any], facts: Mapping[str, Any], best:
     for name, part in tracked.items():
         arrays, states[name] = _parts_of(part)
         tensors |= {f"{name}.{key}": array for key, array in arrays.items()}
-    facts = {**facts, "states": states, "random": random.get_state()}
-    save_file(tensors, path, {"format": FORMAT, "facts": json.dumps(facts)})
+    write(path, tensors, {**facts, "states": states, "random": random.get_state()})
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
+    """Write what `load` gives."""
+    text = json.dumps(facts)
+    save_file(arrays, path, {"format": FORMAT, "facts": text, "sha256": sha256(arrays, text)})
 
 
 def load(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """(facts, arrays). Raises ValueError for a file that is no checkpoint, FileNotFoundError for a missing one."""
+    """(facts, arrays). Raises ValueError for a file that is no checkpoint or damaged, FileNotFoundError without one."""
     metadata = load_metadata(path)
     if metadata.get("format") != FORMAT:
         came = metadata.get("format", "no format")
         raise ValueError(f"{path}: expected a checkpoint ({FORMAT!r}), found a file with {came!r}")
+    arrays, text = load_file(path), metadata.get("facts", "")
+    if metadata.keys() != {"format", "facts"}:  # the first checkpoints had no sum
+        if metadata.get("sha256") != sha256(arrays, text):
+            raise ValueError(f"{path}: the checkpoint is damaged: the SHA-256 of its contents is not the one saved")
     try:
-        facts = json.loads(metadata["facts"])
-        facts["step"], facts["states"], facts["random"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: the checkpoint's facts are damaged ({error})") from error
-    return facts, load_file(path)
+        facts = json.loads(text)
+        wrong = [name for name, kinds in FACTS.items() if type(facts[name]) not in kinds]
+        wrong += [name for name in ("step", "log_bytes") if not wrong and facts[name] < 0]
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: the checkpoint's facts are damaged ({error!r})") from error
+    if wrong:
+        raise ValueError(f"{path}: the checkpoint's facts are damaged ({wrong[0]} is {facts[wrong[0]]!r})")
+    return facts, arrays
+
+
+def sha256(arrays: Mapping[str, np.ndarray], text: str = "") -> str:
+    """Of names, types, shapes and numbers of all arrays, whatever their order, and of a text."""
+    digest = hashlib.sha256(text.encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"\n{name} {array.dtype.name} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def restore(tracked: Mapping[str, Any], facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:

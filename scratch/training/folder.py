@@ -7,17 +7,21 @@ import os
 import platform
 import sys
 import time
+import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scratch.parallel import available_blas_threads, cores
+from scratch.training.progress import typed
 from scratch.weights import atomic_write
 
 PARTS = {"model": str, "preset": str, "settings": dict, "blas_threads": int, "versions": dict, "machine": str,
          "started": str}  # fmt: skip
 SETTINGS, LOG, CHECKPOINT, REPORT = "settings.json", "log.jsonl", "checkpoint.safetensors", "report.md"
+LOCK = ".lock"
 
 
 def new_folder(name: str, parent: Path) -> Path:
@@ -31,6 +35,25 @@ def new_folder(name: str, parent: Path) -> Path:
             return folder
         except FileExistsError:
             number += 1
+
+
+def refuse_used(folder: Path) -> None:
+    """Raises ValueError where something lies already; what a start that was killed leaves behind does not count."""
+    if folder.exists() and (not folder.is_dir() or not all(is_ours_and_hidden(path) for path in folder.iterdir())):
+        raise ValueError(f"{folder} exists and is not empty; `scratch resume {typed(folder)}` continues a run")
+
+
+def is_ours_and_hidden(path: Path) -> bool:
+    """The lock, or a file that was being written when its process was killed (`scratch.weights.replacing`)."""
+    return path.name == LOCK or (path.name.startswith(".") and ".tmp" in path.name)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what killed processes left half-written; only the holder of the lock may."""
+    for path in folder.iterdir():
+        if is_ours_and_hidden(path) and path.name != LOCK:
+            with suppress(OSError):
+                path.unlink()
 
 
 def write_settings(folder: Path, model: str, preset: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -55,7 +78,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{folder} is no run folder: it has no {SETTINGS}")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected the settings of a run as JSON, found other text ({error})") from error
     if not isinstance(document, dict):
         raise ValueError(f"{path}: expected the settings of a run as a JSON object, found {document!r}")
@@ -75,26 +98,40 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     for line in path.read_bytes().splitlines():
         try:
             row = json.loads(line)
-            row["step"] + row.get("loss", 0.0)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, RecursionError):
+            break
+        if not (isinstance(row, dict) and type(row.get("step")) is int and _is_number(row.get("loss", 0.0))):
             break
         rows.append(row)
     return rows
 
 
-class Log:
-    """log.jsonl: one JSON object a line, appended; cut back to `size` bytes when a run resumes."""
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
 
-    def __init__(self, path: Path, size: int = 0):
+
+class Log:
+    """log.jsonl: one JSON object a line, appended; a resumed run cuts it back to the `size` bytes of its checkpoint.
+
+    `crc32` is that of everything written. Raises ValueError for a file that is shorter or not the one with that sum.
+    """
+
+    def __init__(self, path: Path, size: int = 0, crc32: int | None = None):
         present = path.stat().st_size if path.exists() else 0
         if present < size:
             raise ValueError(f"{path}: expected at least the {size} bytes that the checkpoint knows, found {present}")
         self._file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115
-        self._file.truncate(size)
+        self.crc32 = zlib.crc32(self._file.read(size))
+        if crc32 not in (None, self.crc32):
+            self._file.close()
+            raise ValueError(f"{path} is damaged: its first {size} bytes are not those that the checkpoint knows")
         self._file.seek(size)
+        self._file.truncate()
 
     def write(self, row: dict[str, Any]) -> None:
-        self._file.write(json.dumps(row).encode() + b"\n")
+        line = json.dumps(row).encode() + b"\n"
+        self._file.write(line)
+        self.crc32 = zlib.crc32(line, self.crc32)
 
     def flush(self) -> int:
         """Put everything on disk and return the size in bytes."""
@@ -110,7 +147,7 @@ class Lock:
     """Held while a run writes into its folder; the system lets go of it however the process ends."""
 
     def __init__(self, folder: Path):
-        self._file = open(folder / ".lock", "a+b")  # noqa: SIM115
+        self._file = open(folder / LOCK, "a+b")  # noqa: SIM115
         try:
             if sys.platform == "win32":
                 import msvcrt

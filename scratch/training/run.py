@@ -26,7 +26,18 @@ from scratch.module import Module, observe
 from scratch.parallel import blas_threads
 from scratch.tensor import Tensor, no_grad
 from scratch.training import checkpoint, report
-from scratch.training.folder import CHECKPOINT, LOG, Lock, Log, new_folder, read_log, read_settings, write_settings
+from scratch.training.folder import (
+    CHECKPOINT,
+    LOG,
+    Lock,
+    Log,
+    new_folder,
+    read_log,
+    read_settings,
+    refuse_used,
+    tidy,
+    write_settings,
+)
 from scratch.training.progress import Progress, duration, say, typed
 from scratch.training.settings import to_json
 
@@ -45,7 +56,7 @@ class Run:
     Args: expected: the content of the model's expected.json.
     """
 
-    def __init__(self, folder: Path, document: dict[str, Any], expected: dict[str, Any] | None = None):
+    def __init__(self, folder: Path, document: dict[str, Any], expected: dict[str, Any] | None, lock: Lock):
         self.folder, self.document = folder, document
         self.name, self.preset = document["model"], document["preset"]
         self.expected = (expected or {}).get(self.preset, {})
@@ -54,7 +65,7 @@ class Run:
         self._began, self._earlier = time.monotonic(), 0.0
         self.best: dict[str, np.ndarray] = {}
         self.best_value = math.inf
-        self._lock = Lock(folder)
+        self._lock = lock
         self._tracked: dict[str, Any] = {}
         self._saved: tuple[dict[str, Any], dict[str, np.ndarray]] | None = None
         self._progress: Progress | None = None
@@ -75,22 +86,31 @@ class Run:
         """A new run in `folder`, or in the next free parent/NAME-n. Raises ValueError if the folder is in use."""
         if folder is None:
             folder = new_folder(name, parent)
-        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ValueError(f"{folder} exists and is not empty; `{resuming(folder)}` continues a run")
+        else:
+            refuse_used(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        return cls(folder, write_settings(folder, name, preset, to_json(settings)), expected)
+        lock = Lock(folder)
+        try:
+            refuse_used(folder)  # now for certain: another process may have been faster
+            return cls(folder, write_settings(folder, name, preset, to_json(settings)), expected, lock)
+        except BaseException:
+            lock.release()
+            raise
 
     @classmethod
     def resume(cls, folder: Path, expected: dict[str, Any] | None = None) -> Run:
         """The run in `folder`, at its last checkpoint (at its beginning, if it was stopped before the first)."""
-        run = cls(folder, read_settings(folder), expected)
+        document = read_settings(folder)
+        lock = Lock(folder)
         try:
+            tidy(folder)
+            run = cls(folder, document, expected, lock)
             if (folder / CHECKPOINT).exists():
                 run._saved = checkpoint.load(folder / CHECKPOINT)
+            return run
         except BaseException:
-            run.close()
+            lock.release()
             raise
-        return run
 
     # -- before the loop ----------------------------------------------------------------------------------------
 
@@ -107,9 +127,9 @@ class Run:
             self._earlier = self.seconds
             self.best_value = math.inf if facts["best"] is None else facts["best"]
             self.best = {key.removeprefix("best."): a for key, a in arrays.items() if key.startswith("best.")}
-            self._log = Log(self.folder / LOG, facts["log_bytes"])
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{self.folder / CHECKPOINT} does not fit this model: {error!r} is missing") from error
+            self._log = Log(self.folder / LOG, facts["log_bytes"], facts.get("log_crc32"))
+        except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+            raise ValueError(f"{self.folder / CHECKPOINT} does not fit this model: {error!r}") from error
         except ValueError as error:
             raise ValueError(f"{self.folder / CHECKPOINT} does not fit: {error}") from error
 
@@ -122,6 +142,10 @@ class Run:
         say(f"run      {self.folder}{about}")
         if self.done:
             say(f"resumed  after {self.done:,} steps")
+            before = self._saved[0]["settings"] if self._saved else {}
+            for field, value in self.document["settings"].items():
+                if before.get(field) != value:
+                    say(f"changed  {field} is {value}; it was {before.get(field)} when the checkpoint was written")
         self._first_loss = first_loss
 
     # -- the loop -----------------------------------------------------------------------------------------------
@@ -169,17 +193,25 @@ class Run:
         if math.isfinite(loss.item()):
             return
         where = first_not_finite(model, lambda: model(*(Tensor(x) for x in inputs)))
+        raise RunStopped(f"the loss is {loss.item()} at step {self.done:,}; {where}; {self._last_good()}")
+
+    def _last_good(self) -> str:
         kept = self.folder / CHECKPOINT
-        hint = f"the last good checkpoint is {kept}" if kept.exists() else "there is no checkpoint yet"
-        raise RunStopped(f"the loss is {loss.item()} at step {self.done:,}; {where}; {hint}")
+        return f"the last good checkpoint is {kept}" if kept.exists() else "there is no checkpoint yet"
 
     def save(self) -> None:
-        """Write the checkpoint of this moment."""
+        """Write the checkpoint of this moment. Raises RunStopped rather than replace good weights by spoiled ones."""
+        modules = [(key, part) for key, part in self._tracked.items() if isinstance(part, Module)]
+        for name, weight in ((f"{key}.{n}", p.data) for key, part in modules for n, p in part.named_parameters()):
+            if weight.dtype.kind == "f" and not np.isfinite(weight).all():
+                what = f"{name} is not finite after {self.done:,} steps, though every loss was: a gradient overflowed"
+                raise RunStopped(f"{what}; {self._last_good()}")
         facts = {
             "step": self.done,
             "seconds": self.seconds,
             "best": self.best_value if math.isfinite(self.best_value) else None,
             "log_bytes": self._opened().flush(),
+            "log_crc32": self._opened().crc32,
             "settings": self.document["settings"],
             "model": self.name,
         }
