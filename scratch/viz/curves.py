@@ -188,7 +188,7 @@ def _expected(axes: Any, bands: Sequence[tuple[float, float, float]]) -> None:
 
 
 def _format(axes: Any, key: str) -> None:
-    if key.endswith("accuracy"):
+    if key.endswith(("accuracy", "exact_match")):
         from matplotlib.ticker import PercentFormatter
 
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
