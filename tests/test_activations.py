@@ -49,6 +49,7 @@ ELEMENTWISE = [
     elu,
     with_options(elu, alpha=0.3),
     with_options(elu, alpha=-1.4),
+    with_options(elu, alpha=2.0),
     softplus,
     with_options(softplus, beta=0.4),
     with_options(softplus, beta=2.5, threshold=1.5),
@@ -225,6 +226,15 @@ def test_normal_tail_against_math_erfc(dtype, low, high, bound):
     assert tail.dtype == bell.dtype == dtype
     np.testing.assert_allclose(tail, expected, rtol=bound)
     np.testing.assert_allclose(bell, np.exp(-0.5 * a.astype(np.float64) ** 2), rtol=bound)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_tail_of_the_largest_number_is_zero(dtype):
+    """Its powers would overflow in the polynomials, and ∞ / ∞ is no number."""
+    largest = np.array([np.finfo(dtype).max, -1e30, np.inf], dtype)
+    tail, bell = normal_tail(largest)
+    assert not tail.any() and not bell.any()
+    assert gelu(Tensor(largest[:2])).data.tolist() == [largest[0], 0]
 
 
 def test_erf_from_the_tail_to_the_last_digits():

@@ -25,6 +25,21 @@ def test_blocks_cover_all_rows_once_and_are_nearly_equal(rows, most):
     assert max(sizes) == sizes[0]
 
 
+@pytest.mark.parametrize(
+    ("rows", "most", "sizes"),
+    [
+        (10, 10, [10]),
+        (10, 5, [5, 5]),
+        (10, 4, [3, 3, 3, 1]),  # three would do, but two threads would not get as much as each other
+        (12, 4, [3, 3, 3, 3]),
+        (64, 10, [8] * 8),
+        (3, 1, [1, 1, 1]),
+    ],
+)
+def test_blocks_are_as_few_as_can_be_and_an_even_number(rows, most, sizes):
+    assert [block.stop - block.start for block in cut(rows, most)] == sizes
+
+
 def test_no_rows_are_no_blocks():
     assert cut(0, 5) == []
 
@@ -36,9 +51,10 @@ def test_over_calls_once_for_each_part_and_keeps_their_order(count, threads, mon
     assert over(cut(count, 1), lambda part: part.start) == list(range(count))
 
 
-def test_parts_run_on_several_threads_only_where_there_are_some(monkeypatch):
+@pytest.mark.parametrize("parts", [2, 4])
+def test_parts_run_on_several_threads_only_where_there_are_some(parts, monkeypatch):
     def names():
-        return set(over(cut(4, 1), lambda part: threading.current_thread().name))
+        return set(over(cut(parts, 1), lambda part: threading.current_thread().name))
 
     monkeypatch.setattr(blocks, "available_blas_threads", lambda: 1)
     assert names() == {threading.current_thread().name}

@@ -186,7 +186,8 @@ def changes(node: ast.AST, holder: ast.AST, function: str) -> Iterator[ast.AST]:
     elif isinstance(node, ast.BoolOp):
         yield altered(node, op=ast.Or() if isinstance(node.op, ast.And) else ast.And())
         for i in range(len(node.values)):
-            yield altered(node, values=[*node.values[:i], *node.values[i + 1 :]])
+            rest = [*node.values[:i], *node.values[i + 1 :]]
+            yield altered(node, values=rest) if len(rest) > 1 else copy.deepcopy(rest[0])
     elif isinstance(node, (ast.If, ast.IfExp)):
         if not isinstance(node.test, (ast.Compare, ast.UnaryOp)):  # there the change of the operator does the same
             yield altered(node, test=ast.UnaryOp(ast.Not(), node.test))
@@ -198,7 +199,7 @@ def changes(node: ast.AST, holder: ast.AST, function: str) -> Iterator[ast.AST]:
         yield from changed_number(node, holder)
     elif isinstance(node, ast.AugAssign):
         yield ast.Pass()
-        if type(node.op) in SWAPPED:
+        if type(node.op) in SWAPPED and not neutral(node.op, node.value):
             yield altered(node, op=SWAPPED[type(node.op)]())
     elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         yield ast.Pass()
@@ -210,7 +211,7 @@ def changes(node: ast.AST, holder: ast.AST, function: str) -> Iterator[ast.AST]:
 
 def changed_operation(node: ast.BinOp) -> Iterator[ast.AST]:
     """Another operator, one operand dropped, the operands of − and / and @ exchanged."""
-    if type(node.op) in SWAPPED:
+    if type(node.op) in SWAPPED and not neutral(node.op, node.right):
         yield altered(node, op=SWAPPED[type(node.op)]())
     if not isinstance(node.op, ast.MatMult):
         yield copy.deepcopy(node.left)
@@ -260,6 +261,11 @@ def changed_gradients(node: ast.Return, gradients: list[ast.expr]) -> Iterator[a
                 yield altered(node, value=ast.Tuple([*others[0], minus, *others[1]], ast.Load()))
     if len(gradients) > 1:
         yield altered(node, value=ast.Tuple([gradients[1], gradients[0], *gradients[2:]], ast.Load()))
+
+
+def neutral(op: ast.operator, value: ast.expr) -> bool:
+    """Whether × and ÷ do the same: by 1 and −1."""
+    return isinstance(op, (ast.Mult, ast.Div)) and ast.unparse(value) in ("1", "-1", "1.0", "-1.0")
 
 
 def altered(node: ast.AST, **fields: object) -> ast.AST:
