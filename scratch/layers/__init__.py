@@ -1,5 +1,16 @@
 """Layers: each file holds one operation with its derivative, and the class that holds the operation's parameters."""
 
+from scratch.layers.attention import (
+    MultiheadAttention,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+    attention_weights,
+    causal_mask,
+    packed_attention,
+    scaled_dot_product_attention,
+)
 from scratch.layers.convolution import (
     Conv1d,
     Conv2d,
@@ -41,6 +52,15 @@ from scratch.layers.pooling import (
     max_pool1d,
     max_pool2d,
 )
+from scratch.layers.positions import (
+    LearnedPositions,
+    RotaryPositions,
+    SinusoidalPositions,
+    alibi_bias,
+    alibi_slopes,
+    rotary,
+    sinusoidal_table,
+)
 from scratch.layers.shape import Flatten, Identity, Unflatten, flatten
 from scratch.layers.upsampling import (
     PixelShuffle,
@@ -71,19 +91,31 @@ __all__ = [
     "InstanceNorm1d",
     "InstanceNorm2d",
     "LayerNorm",
+    "LearnedPositions",
     "Linear",
     "MaxPool1d",
     "MaxPool2d",
+    "MultiheadAttention",
     "PixelShuffle",
     "PixelUnshuffle",
     "RMSNorm",
+    "RotaryPositions",
+    "SinusoidalPositions",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "Unflatten",
     "Upsample",
     "adaptive_avg_pool2d",
     "adaptive_max_pool2d",
+    "alibi_bias",
+    "alibi_slopes",
+    "attention_weights",
     "avg_pool1d",
     "avg_pool2d",
     "batch_norm",
+    "causal_mask",
     "conv1d",
     "conv2d",
     "conv_transpose1d",
@@ -99,7 +131,11 @@ __all__ = [
     "linear",
     "max_pool1d",
     "max_pool2d",
+    "packed_attention",
     "pixel_shuffle",
     "pixel_unshuffle",
     "rms_norm",
+    "rotary",
+    "scaled_dot_product_attention",
+    "sinusoidal_table",
 ]

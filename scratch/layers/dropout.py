@@ -21,11 +21,10 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
     call. Raises ValueError for p outside 0 … 1, and for an x that does not hold floating-point numbers.
     """
     x = floating("dropout", x)
-    _check("dropout", p)
+    check_probability("dropout", p)
     if not training or p == 0:
         return x
-    scale = 1 / (1 - p) if p < 1 else 0.0
-    return _times(x, np.multiply(_keep(x.shape, 1 - p), scale, dtype=x.dtype))
+    return _times(x, noise(x.shape, p, x.dtype))
 
 
 def dropout2d(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
@@ -35,13 +34,17 @@ def dropout2d(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
     Shapes: (N, C, H, W) → the same. Otherwise, noise and errors included, as `dropout`.
     """
     x = floating("dropout2d", x)
-    _check("dropout2d", p)
+    check_probability("dropout2d", p)
     if x.ndim != 4:
         raise ValueError(f"dropout2d expected shape (N, C, H, W), got {x.shape}")
     if not training or p == 0:
         return x
-    scale = 1 / (1 - p) if p < 1 else 0.0
-    return _times(x, np.multiply(_keep((*x.shape[:2], 1, 1), 1 - p), scale, dtype=x.dtype))
+    return _times(x, noise((*x.shape[:2], 1, 1), p, x.dtype))
+
+
+def noise(shape: tuple[int, ...], p: float, dtype: Any) -> np.ndarray:
+    """m / (1 − p): 0 with probability p, else 1 / (1 − p)."""
+    return np.multiply(_keep(shape, 1 - p), 1 / (1 - p) if p < 1 else 0.0, dtype=dtype)
 
 
 def _times(x: Tensor, mask: np.ndarray) -> Tensor:
@@ -58,7 +61,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5):
-        _check(type(self).__name__, p)
+        check_probability(type(self).__name__, p)
         self.p = float(p)
 
     def forward(self, x: Any) -> Tensor:
@@ -91,6 +94,6 @@ def _keep(shape: tuple[int, ...], probability: float) -> np.ndarray:
     return (bits < round(probability * 2**16)).reshape(shape)
 
 
-def _check(who: str, p: float) -> None:
+def check_probability(who: str, p: float) -> None:
     if not 0 <= p <= 1:
         raise ValueError(f"{who} expected a probability from 0 to 1, got {p}")

@@ -1,0 +1,32 @@
+"""Attention, the operation and the layers made of it:
+
+    plain.py         the definition as loops, read first
+    masks.py         who may look at whom
+    fused.py         scaled_dot_product_attention, one operation, with the derivation of its gradients
+    packed.py        the same between projections, without copies
+    multihead.py     MultiheadAttention
+    transformer.py   the encoder's and the decoder's layer, and their stacks
+"""
+
+from scratch.layers.attention.fused import attention_weights, scaled_dot_product_attention
+from scratch.layers.attention.masks import causal_mask
+from scratch.layers.attention.multihead import MultiheadAttention
+from scratch.layers.attention.packed import packed_attention
+from scratch.layers.attention.transformer import (
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
+
+__all__ = [
+    "MultiheadAttention",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
+    "attention_weights",
+    "causal_mask",
+    "packed_attention",
+    "scaled_dot_product_attention",
+]
