@@ -180,22 +180,22 @@ LAYERS = {
         {**attention_state(6, "self_attn."), **feed_forward_state(6, 4, 2)}, ((2, 3, 5), (6,)),
     ),
     "TransformerDecoderLayer": Layer(
-        lambda: layers.TransformerDecoderLayer(4, 2, 3, 0.2, norm_first=True), (x(3, 2, 4), x(5, 2, 4)),
+        lambda: layers.TransformerDecoderLayer(4, 2, 3, 0.2), (x(3, 2, 4), x(5, 2, 4)),
         {**attention_state(4, "self_attn."), **attention_state(4, "multihead_attn."), **feed_forward_state(4, 3, 3)},
         ((3, 2, 5), (3, 3, 4), (4,)),
     ),
     "TransformerEncoder": Layer(
-        lambda: layers.TransformerEncoder(layers.TransformerEncoderLayer(4, 2, 3), 1, layers.LayerNorm(4)),
-        (x(3, 2, 4),),
-        {**attention_state(4, "layers.0.self_attn."), **feed_forward_state(4, 3, 2, "layers.0."),
-         "norm.weight": (4,), "norm.bias": (4,)}, ((3, 2, 5),),
+        lambda: layers.TransformerEncoder(layers.TransformerEncoderLayer(3, 1, 2), 1, layers.LayerNorm(3)),
+        (x(4, 2, 3),),
+        {**attention_state(3, "layers.0.self_attn."), **feed_forward_state(3, 2, 2, "layers.0."),
+         "norm.weight": (3,), "norm.bias": (3,)}, ((4, 2, 5),),
     ),
     "TransformerDecoder": Layer(
-        lambda: layers.TransformerDecoder(layers.TransformerDecoderLayer(4, 2, 3, 0, bias=False), 1),
-        (x(3, 2, 4), x(5, 2, 4)),
+        lambda: layers.TransformerDecoder(layers.TransformerDecoderLayer(3, 1, 2, 0, bias=False), 1),
+        (x(4, 2, 3), x(5, 2, 3)),
         {f"layers.0.{name}": shape
-         for name, shape in {**attention_state(4, "self_attn."), **attention_state(4, "multihead_attn."),
-                             **feed_forward_state(4, 3, 3)}.items() if name.endswith("weight")}, ((3, 2, 5),),
+         for name, shape in {**attention_state(3, "self_attn."), **attention_state(3, "multihead_attn."),
+                             **feed_forward_state(3, 2, 3)}.items() if name.endswith("weight")}, ((4, 2, 5),),
     ),
     "SinusoidalPositions": Layer(
         lambda: layers.SinusoidalPositions(5, 6), (x(2, 4, 6),), {}, ((2, 4, 5), (2, 6, 6), (6,)),

@@ -28,6 +28,13 @@ Activation = str | Callable[[Tensor], Tensor]
 class _Layer(Module):
     """What both layers share: the feed-forward network, and where the norm stands."""
 
+    self_attn: MultiheadAttention
+    linear1: Linear
+    linear2: Linear
+    dropout: Dropout
+    activation: Callable[[Tensor], Tensor]
+    norm_first: bool
+
     def _checked(self, x: Any) -> Tensor:
         x, width = floating(type(self).__name__, x), self.linear1.in_features
         if x.ndim not in (2, 3) or x.shape[-1] != width:
@@ -147,6 +154,9 @@ class TransformerDecoderLayer(_Layer):
             )[0]  # fmt: skip
 
         x, memory = self._checked(tgt), self._checked(memory)
+        batch = 0 if self.self_attn.batch_first else 1
+        if x.ndim != memory.ndim or x.ndim == 3 and x.shape[batch] != memory.shape[batch]:
+            raise ValueError(f"TransformerDecoderLayer: batches of tgt {x.shape} and memory {memory.shape} differ")
         x = self._residual(x, self.norm1, self.dropout1, self_attention)
         x = self._residual(x, self.norm2, self.dropout2, cross_attention)
         return self._residual(x, self.norm3, self.dropout3, self._feed_forward)
