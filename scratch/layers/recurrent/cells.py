@@ -21,9 +21,7 @@ class _Cell(Module):
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True):
         if input_size < 1 or hidden_size < 1:
-            raise ValueError(
-                f"{type(self).__name__} expected sizes of at least 1, got {input_size} and {hidden_size}"
-            )
+            raise ValueError(f"{type(self).__name__} expected sizes of at least 1, got {input_size} and {hidden_size}")
         rows, bound = self.gates * hidden_size, 1 / math.sqrt(hidden_size)
         self.input_size = input_size
         self.hidden_size = hidden_size

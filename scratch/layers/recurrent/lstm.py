@@ -59,9 +59,7 @@ def forward(P: Array, W: Array, states: tuple[Array, ...], keep: bool) -> tuple[
     return hs, cs, of_a, of_c, forget
 
 
-def _factors(
-    a: Array, rest: Array, u: Array, v: Array, tanh_c: Array, h: Array, of_a: Array, of_c: Array
-) -> None:
+def _factors(a: Array, rest: Array, u: Array, v: Array, tanh_c: Array, h: Array, of_a: Array, of_c: Array) -> None:
     """What dc and dh are multiplied with, see above: into of_a (4, H, B) and of_c (H, B)."""
     i, _, o, g = a
     np.multiply(u, rest[0], out=of_a[0])
