@@ -11,7 +11,7 @@ from scratch.activations import log_softmax
 from scratch.data import Batches, Dataset, Pairs, SequenceTokenizer, load_strings, trimmed
 from scratch.data.strings import random_strings
 from scratch.layers import LayerNorm
-from scratch.models.transformer import Transformer, beam_search, greedy, pictures
+from scratch.models.transformer import Transformer, beam_search, greedy, inside, pictures, sample
 from scratch.models.transformer import train as transformer
 from scratch.models.transformer.cache import CachedDecoder
 from scratch.models.transformer.decoding import RecomputingDecoder, length_penalty
@@ -517,3 +517,58 @@ def test_lockstep_notices_smoothing_that_is_a_little_wrong():
     model = Transformer(**SMALL)
     with pytest.raises(AssertionError):
         train_beside_pytorch(model, ShardedLoss(model, smoothed), smoothing=0.1 + 1e-6)
+
+
+# -- inside -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_maps_are_the_weights_that_the_model_uses(norm_first):
+    """Rows sum to 1, none looks ahead, and values mixed by them give the layer's output again."""
+    model = restless(Transformer(**{**SMALL, "dropout": 0.3}, norm_first=norm_first).to(np.float64))
+    source, target = rows(5), rows(4, begin=1)
+    maps = inside.attention_maps(model, source, target)
+    assert (maps.encoder.shape, maps.decoder.shape, maps.cross.shape) == ((2, 3, 5, 5), (2, 3, 4, 4), (2, 3, 4, 5))
+    for part in (maps.encoder, maps.decoder, maps.cross):
+        np.testing.assert_allclose(part.sum(axis=-1), 1, rtol=1e-12)
+    assert (np.triu(maps.decoder, 1) == 0).all() and model.training
+    np.testing.assert_allclose(inside.alignment(model, source, target, 0), maps.cross[0].mean(axis=0))
+
+    model.eval()
+    x, attn = model.embed(source), model.encoder[0].self_attn
+    x = model.encoder[0].norm1(x) if norm_first else x
+    q, k, v = np.split(x.data[0] @ attn.in_proj_weight.data.T + attn.in_proj_bias.data, 3, axis=1)
+    for head in range(3):
+        part = slice(4 * head, 4 * head + 4)
+        e = np.exp(q[:, part] @ k[:, part].T / 2)
+        np.testing.assert_allclose(maps.encoder[0, head], e / e.sum(axis=1, keepdims=True), rtol=1e-9)
+
+
+def test_the_lens_ends_with_the_models_answer():
+    model = restless(Transformer(**SMALL, norm_first=True).to(np.float64))
+    source, target = rows(5), rows(4, begin=1)
+    lens, p = inside.logit_lens(model, source, target), inside.next_token(model, source, target)
+    assert lens.shape == (3, 4, 9)
+    np.testing.assert_allclose(lens[-1], p, rtol=1e-12)
+    np.testing.assert_allclose(p, np.exp(log_softmax(model.eval()(source, target), dim=-1).data[0]), rtol=1e-9)
+    first = model.scores(model.decoder_norm(model.embed(target)))
+    np.testing.assert_allclose(lens[0], np.exp(log_softmax(first, dim=-1).data[0]), rtol=1e-9)
+    with pytest.raises(ValueError, match=r"one sequence, \(1, T\), got shape \(2, 3\)"):
+        inside.next_token(model, rows(3, 3), target)
+
+
+def test_a_sample_shows_the_answer_and_where_it_looked(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sample, "load_pairs", lambda settings: some_pairs())
+    run = start(tmp_path / "run", monkeypatch, Settings(**SHORT), np.float32)
+    capsys.readouterr()
+    sample.main(["--run", str(run.folder), "abca", "d", "--width", "2"])
+    told = capsys.readouterr().out
+    assert "abca → " in told and "    abca\n" in told and "end" in told and "WRONG" not in told
+    sample.main(["--run", str(run.folder), "--count", "3"])
+    assert " of 3 right" in capsys.readouterr().out
+    for words, message in [(["abx"], "the character 'x' in 'abx' is not known; known are abcd"),
+                           ([""], "at least one character, got an empty one"),
+                           (["--count", "0"], "--count expected 1 to 25, got 0"),
+                           (["a" * 7], "with T from 1 to 7")]:  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            sample.main(["--run", str(run.folder), *words])

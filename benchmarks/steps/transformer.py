@@ -1,5 +1,7 @@
-"""Encoder–decoder 2+2, 128, 4 heads, feed-forward 512, length 32, batch 32, vocabulary 64, Adam: forward, cross-entropy,
-backward, update. About 40 ms of matrix products."""
+"""Encoder–decoder 2+2, width 128, 4 heads, feed-forward 512, length 32, batch 32, vocabulary 64, Adam: one step.
+
+Forward, cross-entropy, backward, update. About 40 ms of matrix products.
+"""
 
 from __future__ import annotations
 

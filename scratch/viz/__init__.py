@@ -3,6 +3,7 @@
 Matplotlib is imported inside the functions, never through pyplot: no window, no global state.
 """
 
+from scratch.viz.attention import attention_maps
 from scratch.viz.boundary import boundary_animation, boundary_grid, decision_boundary
 from scratch.viz.confusion import confusion
 from scratch.viz.curves import compare_runs, loss_curves, smoothed
@@ -17,6 +18,7 @@ from scratch.viz.tape import draw_tape, keep_gradients, tape_text
 
 __all__ = [
     "adversarial_pairs",
+    "attention_maps",
     "boundary_animation",
     "boundary_grid",
     "compare_runs",
