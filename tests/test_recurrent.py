@@ -1,0 +1,218 @@
+"""Recurrence: the fast form equals the plain one in values and gradients, and each planted fault is seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from scratch import Tensor, gradcheck, no_grad
+from scratch.combine import concatenate
+from scratch.layers import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from scratch.layers.recurrent import gru, lstm, rnn, sequence
+from scratch.layers.recurrent import layers as module
+from scratch.layers.recurrent.plain import unroll
+
+rng = np.random.default_rng(0)
+T, B, IN, H = 5, 3, 2, 4
+MAKERS = {
+    "tanh": lambda **k: RNN(IN, H, **k),
+    "relu": lambda **k: RNN(IN, H, nonlinearity="relu", **k),
+    "lstm": lambda **k: LSTM(IN, H, **k),
+    "gru": lambda **k: GRU(IN, H, **k),
+}
+every_kind = pytest.mark.parametrize("kind", MAKERS)
+
+
+def made(kind, **options):
+    """The layer in float64 with random weights and biases, and random first states."""
+    layer = MAKERS[kind](**options).to(np.float64)
+    for parameter in layer.parameters():
+        parameter.data[...] = rng.standard_normal(parameter.shape)
+    shape = (layer.num_layers * layer.directions, B, H)
+    return layer, [rng.standard_normal(shape) for _ in range(2 if kind == "lstm" else 1)]
+
+
+def call(layer, x, *states, lengths=None):
+    """Outputs and last states in one vector."""
+    y, last = layer(x, states if len(states) == 2 else states[0], lengths)
+    last = last if isinstance(last, tuple) else (last,)
+    return concatenate([part.reshape(-1) for part in (y, *last)])
+
+
+def plain(layer, x, *states):
+    """The same of one layer in one direction, by its equations."""
+    state = tuple(s[0] for s in states) if len(states) == 2 else states[0][0]
+    y, last = unroll(module.STEPS[layer.kind], x, state, *layer.weights(0))
+    last = last if isinstance(last, tuple) else (last,)
+    return concatenate([part.reshape(-1) for part in (y, *last)])
+
+
+def with_gradients(function, layer, x, states):
+    tensors = [Tensor(a, requires_grad=True) for a in (x, *states)]
+    y = function(layer, *tensors)
+    layer.zero_grad()
+    y.backward(np.random.default_rng(1).standard_normal(y.shape))
+    return [y.data, *(t.grad for t in (*tensors, *layer.parameters()))]
+
+
+def assert_equals_plain(kind, steps=T):
+    layer, states = made(kind)
+    x = rng.standard_normal((steps, B, IN))
+    for a, b in zip(with_gradients(call, layer, x, states), with_gradients(plain, layer, x, states), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+@every_kind
+@pytest.mark.parametrize("steps", [1, 2, T])
+def test_the_fast_form_equals_the_plain_one(kind, steps):
+    assert_equals_plain(kind, steps)
+
+
+@every_kind
+@pytest.mark.parametrize("options", [
+    {}, {"bias": False, "num_layers": 2}, {"bidirectional": True, "batch_first": True},
+])  # fmt: skip
+@pytest.mark.parametrize("lengths", [None, [1, 3, 2]])
+def test_gradients_equal_finite_differences(kind, options, lengths):
+    layer, states = made(kind, **options)
+    x = rng.standard_normal((B, 3, IN) if layer.batch_first else (3, B, IN))
+    gradcheck(lambda *given: call(layer, *given, lengths=lengths), [x, *states], dict(layer.named_parameters()))
+
+
+@every_kind
+def test_lengths_give_what_each_sequence_gives_alone(kind):
+    layer, states = made(kind, num_layers=2, bidirectional=True)
+    x, lengths = rng.standard_normal((T, B, IN)), [2, T, 1]
+    x[2:, 0] = np.nan  # padding is never looked at
+    y, last = layer(x, tuple(states) if len(states) == 2 else states[0], lengths)
+    last = last if isinstance(last, tuple) else (last,)
+    for b, n in enumerate(lengths):
+        own = [s[:, b] for s in states]
+        alone, ends = layer(x[:n, b], tuple(own) if len(own) == 2 else own[0])
+        np.testing.assert_allclose(y.data[:n, b], alone.data, rtol=1e-12, atol=1e-13)
+        assert (y.data[n:, b] == 0).all()
+        for all_ends, end in zip(last, ends if isinstance(ends, tuple) else (ends,), strict=True):
+            np.testing.assert_allclose(all_ends.data[:, b], end.data, rtol=1e-12, atol=1e-13)
+
+
+@every_kind
+def test_a_text_in_pieces_with_carried_state_gives_the_same_and_the_gradient_ends_at_the_cut(kind):
+    layer, _ = made(kind)
+    x = Tensor(rng.standard_normal((T, B, IN)), requires_grad=True)
+    whole, _ = layer(x)
+    first, state = layer(x[:3])
+    state = tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
+    second, _ = layer(x[3:], state)
+    np.testing.assert_allclose(concatenate([first, second]).data, whole.data, rtol=1e-12, atol=1e-13)
+    second.backward(rng.standard_normal(second.shape))
+    assert (x.grad[:3] == 0).all() and (x.grad[3:] != 0).any()
+
+
+@every_kind
+def test_a_step_without_a_tape_equals_the_sequence_operation(kind):
+    layer, states = made(kind, num_layers=2, bidirectional=True)
+    x = rng.standard_normal((1, B, IN))
+    with no_grad():
+        came = call(layer, x, *states)
+    np.testing.assert_allclose(came.data, call(layer, x, *states).data, rtol=1e-12, atol=1e-13)
+
+
+def test_dropout_acts_between_layers_and_only_while_training():
+    layer = LSTM(IN, H, num_layers=2, dropout=0.5)
+    x = rng.standard_normal((T, B, IN)).astype(np.float32)
+    assert (layer(x)[0].data != layer(x)[0].data).any()
+    layer.eval()
+    assert (layer(x)[0].data == layer(x)[0].data).all()
+    with pytest.warns(UserWarning, match="between layers"):
+        GRU(IN, H, dropout=0.5)
+
+
+@pytest.mark.parametrize("Layer", [RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell])
+def test_initial_weights_lie_within_one_over_the_root_of_hidden(Layer):
+    for parameter in Layer(50, 64).parameters():
+        assert 0.11 < abs(parameter.data).max() <= 1 / 8
+
+
+def test_large_numbers_saturate_without_a_warning():
+    for make in (LSTM, GRU):
+        y, _ = make(IN, H)(np.full((2, B, IN), 1e4, np.float32))
+        assert np.isfinite(y.data).all()
+
+
+# -- planted faults ----------------------------------------------------------------------------------------------
+
+FAULTS = [
+    (lstm, "lstm", "ORDER = (0, 1, 3, 2)", "ORDER = (0, 1, 2, 3)"),  # gate order
+    (lstm, "lstm", "        dc *= forget[t]\n", ""),  # the forget gate's path
+    (lstm, "lstm", "        dc += part\n", ""),  # what comes to c through h
+    (lstm, "lstm", "        dh += dy[t]\n", "        dh = dy[t].copy()\n"),  # a term through time
+    (lstm, "lstm", "np.subtract(i, of_a[2], out=of_a[2])", "of_a[2][...] = i"),  # tanh' of g
+    (lstm, "lstm", "np.subtract(o, of_c, out=of_c)", "of_c[...] = o"),  # tanh' of c
+    (lstm, "lstm", "np.multiply(f, cs[t], out=v)", "np.multiply(f, cs[t - 1], out=v)"),  # the wrong c
+    (gru, "gru", "np.multiply(of_a[3], r, out=of_a[0])", "of_a[0][...] = of_a[3]"),  # the reset gate's place
+    (gru, "gru", "np.multiply(r, m, out=n)", "n[...] = m"),
+    (gru, "gru", "        dh *= update[t]\n", "        dh *= 0\n"),
+    (gru, "gru", "        dh += through\n", ""),
+    (gru, "gru", "W[2 * H :], W[: 2 * H]", "W[:H], W[H:]"),  # gate order on the way back
+    (rnn, "tanh", "else 1 - h * h", "else 1 + 0 * h"),  # tanh'
+    (rnn, "tanh", "h = saved[0][1:, :H]", "h = saved[0][:-1, :H]"),  # peeking at the wrong h
+    (rnn, "tanh", "np.matmul(transposed, da[t], out=dh)", "dh[...] = 0"),
+]
+
+
+@pytest.mark.parametrize(("where", "kind", "before", "after"), FAULTS)
+def test_a_planted_fault_is_seen(where, kind, before, after, monkeypatch):
+    source = Path(where.__file__).read_text(encoding="utf-8")
+    assert source.count(before) == 1, before
+    faulty = ModuleType("faulty")
+    exec(compile(source.replace(before, after), "faulty", "exec"), faulty.__dict__)
+    changes = {"forward": faulty.forward, "backward": faulty.backward}
+    if kind == "tanh":
+        changes = {
+            "forward": lambda P, W, states, keep: faulty.forward(P, W, states, False),
+            "backward": lambda *a: faulty.backward(*a, relu=False),
+        }
+    elif kind == "lstm":
+        changes["order"] = faulty.ORDER
+    monkeypatch.setitem(sequence.KINDS, kind, replace(sequence.KINDS[kind], **changes))
+    with pytest.raises(AssertionError):
+        assert_equals_plain(kind)
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("lengths", "message"), [
+    ([0, 2, 3], "lengths from 1 to 5 steps, got 0 to 3"),
+    ([1, 2, 6], "lengths from 1 to 5 steps, got 1 to 6"),
+    ([1, 2], "lengths as 3 whole numbers"),
+    ([1.0, 2.0, 3.0], "lengths as 3 whole numbers"),
+])  # fmt: skip
+def test_wrong_lengths_are_refused(lengths, message):
+    with pytest.raises(ValueError, match=message):
+        LSTM(IN, H)(np.zeros((T, B, IN), np.float32), lengths=lengths)
+
+
+def test_wrong_states_and_arguments_are_refused():
+    x, h = np.zeros((T, B, IN), np.float32), np.zeros((1, B, H), np.float32)
+    both = LSTM(IN, H, num_layers=3, bidirectional=True)
+    with pytest.raises(ValueError, match=r"h_0 of shape \(6, 3, 4\), 6 = 3 layers × 2 directions, got \(1, 3, 4\)"):
+        both(x, (h, h))
+    with pytest.raises(ValueError, match=r"state as \(h, c\), got ndarray"):
+        both(x, h)
+    with pytest.raises(ValueError, match=r"GRU.*expected shape \(T, B, 2\)"):
+        GRU(IN, H)(np.zeros((T, B, 7), np.float32))
+    with pytest.raises(ValueError, match="proj_size=0, got 2"):
+        LSTM(IN, H, proj_size=2)
+    with pytest.raises(ValueError, match="'tanh' or 'relu', got 'gelu'"):
+        RNN(IN, H, nonlinearity="gelu")
+    with pytest.raises(ValueError, match="at least 1, got 2, 0 and 1 layers"):
+        GRU(IN, 0)
+    with pytest.raises(ValueError, match="probability from 0 to 1, got 2"):
+        GRU(IN, H, num_layers=2, dropout=2)
+    with pytest.raises(ValueError, match=r"c of shape \(3, 4\), got \(1, 3, 4\)"):
+        LSTMCell(IN, H)(x[0], (h[0], h))
