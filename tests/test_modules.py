@@ -64,6 +64,12 @@ def feed_forward_state(C: int, hidden: int, norms: int, prefix: str = "") -> dic
     return {prefix + name: shape for name, shape in shapes.items()}
 
 
+
+def recurrent_state(rows: int, inputs: int, hidden: int, end: str = "_l0") -> dict[str, tuple[int, ...]]:
+    shapes = {"weight_ih": (rows, inputs), "weight_hh": (rows, hidden), "bias_ih": (rows,), "bias_hh": (rows,)}
+    return {name + end: shape for name, shape in shapes.items()}
+
+
 LAYERS = {
     "Linear": Layer(
         lambda: layers.Linear(3, 4), (x(2, 5, 3),), {"weight": (4, 3), "bias": (4,)}, ((2, 4), ()),
@@ -163,6 +169,36 @@ LAYERS = {
     "Upsample, nearest": Layer(lambda: layers.Upsample((7, 3)), (x(2, 3, 5, 4),), {}, ((2, 3, 4, 5, 5),)),
     "Upsample, bilinear": Layer(
         lambda: layers.Upsample(scale_factor=(1.5, 3.0), mode="bilinear"), (x(2, 3, 5, 4),), {}, ((3, 5, 4),),
+    ),
+    "RNN": Layer(
+        lambda: layers.RNN(3, 4), (x(5, 2, 3), x(1, 2, 4)), recurrent_state(4, 3, 4),
+        ((5, 2, 4), (3,), (5, 2, 2, 3), (0, 2, 3), (5, 3)),
+    ),
+    "RNN of two layers, ReLU, both directions": Layer(
+        lambda: layers.RNN(3, 2, 2, "relu", bias=False, batch_first=True, dropout=0.3, bidirectional=True),
+        (x(2, 4, 3),),
+        {f"weight_{side}_l{k}{end}": (2, columns) for k in (0, 1) for end in ("", "_reverse")
+         for side, columns in (("ih", 3 + k), ("hh", 2))},
+        ((2, 3, 4),),
+    ),
+    "LSTM": Layer(
+        lambda: layers.LSTM(3, 2, bias=False, bidirectional=True), (x(4, 2, 3),),
+        {f"weight_{side}_l0{end}": (8, n) for end in ("", "_reverse") for side, n in (("ih", 3), ("hh", 2))},
+        ((4, 2, 2), (3,)),
+    ),
+    "LSTM, batch first": Layer(
+        lambda: layers.LSTM(3, 2, batch_first=True), (x(2, 4, 3),), recurrent_state(8, 3, 2), ((2, 3, 4),),
+    ),
+    "GRU": Layer(
+        lambda: layers.GRU(3, 2), (x(4, 2, 3), x(1, 2, 2)), recurrent_state(6, 3, 2), ((4, 2, 2), (3,), (4, 3, 3)),
+    ),
+    "RNNCell": Layer(
+        lambda: layers.RNNCell(3, 4, nonlinearity="relu"), (x(2, 3), x(2, 4)), recurrent_state(4, 3, 4, ""),
+        ((2, 4), (3, 3), (1, 2, 3)),
+    ),
+    "LSTMCell": Layer(lambda: layers.LSTMCell(3, 2), (x(5, 3),), recurrent_state(8, 3, 2, ""), ((5, 2),)),
+    "GRUCell": Layer(
+        lambda: layers.GRUCell(3, 2), (x(5, 3), x(5, 2)), recurrent_state(6, 3, 2, ""), ((5, 2), (4, 3)),
     ),
     "PixelShuffle": Layer(lambda: layers.PixelShuffle(2), (x(3, 8, 5, 4),), {}, ((3, 6, 5, 4), (8, 5, 4))),
     "PixelUnshuffle": Layer(lambda: layers.PixelUnshuffle(2), (x(3, 5, 6, 4),), {}, ((3, 5, 6, 3), (3, 5, 5, 4))),
