@@ -347,8 +347,8 @@ def start(folder, monkeypatch, settings: Settings, dtype, make=transformer.build
     return run
 
 
-@pytest.mark.parametrize(("shards", "dropout"), [(2, 0.0), (1, 0.2)])
-def test_the_training_loop_is_the_loop_that_it_says(shards, dropout, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("shards", "dropout", "cooldown"), [(2, 0.0, 3), (1, 0.2, 0)])
+def test_the_training_loop_is_the_loop_that_it_says(shards, dropout, cooldown, tmp_path, monkeypatch):
     """Against smoothed targets, the sum over tokens, Adam and the paper's schedule written out here."""
     pairs = some_pairs()
     manual_seed(0)
@@ -366,11 +366,12 @@ def test_the_training_loop_is_the_loop_that_it_says(shards, dropout, tmp_path, m
         optimizer.zero_grad()
         loss.backward()
         norms.append(clip_grad_norm_(model.parameters(), 0.5))
-        optimizer.lr = 0.5 * 8**-0.5 * min(n**-0.5, n * 3**-1.5)
+        left = {5: 2 / 3, 6: 1 / 3}.get(n, 1) if cooldown else 1
+        optimizer.lr = 0.5 * 8**-0.5 * min(n**-0.5, n * 3**-1.5) * left
         optimizer.step()
     assert max(norms) > 0.5  # or clipping would not be seen
 
-    settings = Settings(**SHORT, norm_first=True, dropout=dropout, shards=shards)
+    settings = Settings(**SHORT, norm_first=True, dropout=dropout, shards=shards, cooldown=cooldown)
     run = start(tmp_path / "run", monkeypatch, settings, np.float64)
     _, arrays = checkpoint.load(run.folder / CHECKPOINT)
     for name, value in model.state_dict().items():

@@ -4,7 +4,7 @@
     who looks at whom, in every layer and head?            attention_maps          the weights P of each attention
     where does each written token come from?               alignment               the decoder's looks at the source
     what did it hold possible?                             next_token              softmax(logits) at every place
-    what would each layer predict already?                 logit_lens              every layer's output, scored as the last
+    what would each layer predict already?                 logit_lens              every layer's output, scored
 
 Each takes one pair, source (1, S) and target (1, T), and returns arrays; the model is left as it was.
 """
@@ -47,7 +47,8 @@ def attention_maps(model: Transformer, source: Array, target: Array) -> Attentio
             name = named[id(module)]
             part = "cross" if name.endswith("multihead_attn") else name.split(".")[0]
             # once more, for layers leave the weights out to be faster
-            again = module.forward(*inputs, average_attn_weights=False, is_causal=part == "decoder")[1]
+            options: dict[str, Any] = {"average_attn_weights": False, "is_causal": part == "decoder"}
+            again = module.forward(*inputs, **options)[1]
             kept[part].append(again.data[0])  # type: ignore[union-attr]
 
     with _watching(model), observe(look):

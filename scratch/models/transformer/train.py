@@ -19,7 +19,7 @@ from scratch.models.transformer.model import Transformer
 from scratch.optim import Adam, clip_grad_norm_
 from scratch.parallel import ShardedLoss
 from scratch.random import manual_seed, stream
-from scratch.schedules import inverse_sqrt
+from scratch.schedules import Schedule, inverse_sqrt
 from scratch.tensor import Tensor, no_grad
 from scratch.training import Run, command, standard_error
 from scratch.training.progress import typed
@@ -39,20 +39,22 @@ class Settings:
     """Layers of the encoder, and as many of the decoder."""
     dim_feedforward: int = 256
     """Units between the two affine maps of a layer."""
-    dropout: float = 0.1
+    dropout: float = 0.0
     """Share set to zero at random in every step: embeddings, attention weights, what each part of a layer adds."""
     norm_first: bool = False
     """Normalise before each part of a layer (pre-norm) instead of after its sum (post-norm, as in the paper)."""
     label_smoothing: float = 0.1
     """Share of each target that is spread over the whole vocabulary."""
-    steps: int = 3000
+    steps: int = 5000
     """Updates of the weights."""
     batch_size: int = 64
     """Pairs in each step."""
-    rate: float = 1.0
+    rate: float = 0.5
     """What the paper's learning rate d_model^-0.5 min(n^-0.5, n warmup^-1.5) is multiplied by, n being the step."""
     warmup: int = 400
     """Steps in which the learning rate rises; then it falls with the root of the step."""
+    cooldown: int = 1500
+    """Steps at the end in which it falls to 0 besides, along a line; 0 leaves the paper's schedule as it is."""
     clip: float = 1.0
     """Longest gradient, over all parameters together, that is not shortened."""
     evaluate_every: int = 500
@@ -78,14 +80,16 @@ class Settings:
 
 
 LOWEST = {"d_model": 1, "nhead": 1, "layers": 1, "dim_feedforward": 1, "steps": 1, "batch_size": 1, "rate": 0,
-          "warmup": 1, "clip": 0, "evaluate_every": 1, "save_every": 1, "seed": 0, "shards": 1}  # fmt: skip
+          "warmup": 1, "cooldown": 0, "clip": 0, "evaluate_every": 1, "save_every": 1, "seed": 0, "shards": 1}  # fmt: skip
+
+STRINGS = {"steps": 3000, "cooldown": 1000}
 
 PRESETS = {
     "default": {},
-    "quick": {"data": "reverse", "steps": 1000, "evaluate_every": 200},
-    "copy": {"data": "copy"},
-    "reverse": {"data": "reverse"},
-    "sort": {"data": "sort"},
+    "quick": {"data": "copy", "steps": 800, "cooldown": 400, "rate": 1.0, "warmup": 200, "evaluate_every": 200},
+    "copy": {"data": "copy", **STRINGS},
+    "reverse": {"data": "reverse", **STRINGS},
+    "sort": {"data": "sort", **STRINGS},
     "dates": {},
 }
 
@@ -119,7 +123,7 @@ def train(settings: Settings, run: Run, make: Callable[[Settings, int, int], Tra
 
     model = make(settings, V, longest)
     optimizer = Adam(model.parameters(), betas=(0.9, 0.98), eps=1e-9)
-    schedule = inverse_sqrt(settings.rate / math.sqrt(settings.d_model * settings.warmup), settings.warmup)
+    schedule = learning_rate(settings)
     batches = Batches(*pairs.train.arrays, batch_size=settings.batch_size, seed=settings.seed)
     loss_of = ShardedLoss(model, partial(summed_loss, smoothing=settings.label_smoothing), settings.shards)
 
@@ -148,6 +152,13 @@ def train(settings: Settings, run: Run, make: Callable[[Settings, int, int], Tra
                "standard error": standard_error(test["exact_match"], len(pairs.test))}  # fmt: skip
     drawn = pictures.draw_all(run.folder, run.history(), model, pairs)
     run.finish(results, drawn, then=f"scratch sample transformer --run {typed(run.folder)}")
+
+
+def learning_rate(settings: Settings) -> Schedule:
+    """rate · d_model^-0.5 min(n^-0.5, n warmup^-1.5), times the share of the cooldown that is left."""
+    s = settings
+    paper = inverse_sqrt(s.rate / math.sqrt(s.d_model * s.warmup), s.warmup)
+    return lambda step: paper(step) * min(1.0, (s.steps - step) / s.cooldown if s.cooldown else 1.0)
 
 
 def load_pairs(settings: Settings) -> Pairs:
