@@ -11,7 +11,7 @@ from scratch.activations import log_softmax
 from scratch.data import Batches, Dataset, Pairs, SequenceTokenizer, load_strings, trimmed
 from scratch.data.strings import random_strings
 from scratch.layers import LayerNorm
-from scratch.models.transformer import Transformer, beam_search, greedy, inside, pictures, sample
+from scratch.models.transformer import Transformer, ablations, beam_search, greedy, inside, pictures, sample
 from scratch.models.transformer import train as transformer
 from scratch.models.transformer.cache import CachedDecoder
 from scratch.models.transformer.decoding import RecomputingDecoder, length_penalty
@@ -573,3 +573,26 @@ def test_a_sample_shows_the_answer_and_where_it_looked(tmp_path, monkeypatch, ca
                            (["a" * 7], "with T from 1 to 7")]:  # fmt: skip
         with pytest.raises(ValueError, match=message):
             sample.main(["--run", str(run.folder), *words])
+
+
+# -- ablations --------------------------------------------------------------------------------------------------
+
+
+def test_each_ablation_takes_away_what_it_says():
+    settings, source, target = Settings(**SHORT), rows(5, 5), rows(4, 4, begin=1)
+    made = {}
+    for name in ("as it is", "no scaling", "no mask", "no positions", "no residual"):
+        manual_seed(0)
+        made[name] = ablations.ABLATIONS[name][1](settings, 9, 12).to(np.float64)
+    plain = made["as it is"](source, target).data
+    for name, model in made.items():
+        assert (name == "as it is") == np.array_equal(model(source, target).data, plain), name
+    changed = np.concatenate([target[:, :-1], (target[:, -1:] - 2) % 6 + 3], axis=1)
+    assert np.abs(made["no mask"](source, changed).data - made["no mask"](source, target).data)[:, 0].max() > 1e-6
+    turned = made["no positions"](source[:, ::-1], target).data
+    np.testing.assert_allclose(turned, made["no positions"](source, target).data, rtol=1e-10)
+    queries = made["as it is"]
+    for module in queries.modules():  # √hd times W_q: what it means not to divide by √hd
+        if hasattr(module, "in_proj_weight"):
+            module.in_proj_weight.data[:8] *= 2
+    np.testing.assert_allclose(queries(source, target).data, made["no scaling"](source, target).data, rtol=1e-10)

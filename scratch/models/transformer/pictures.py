@@ -5,18 +5,49 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scratch import viz
-from scratch.data import Pairs
+from scratch.data import Pairs, trimmed
+from scratch.models.transformer.inside import alignment, attention_maps
 from scratch.models.transformer.model import Transformer
+from scratch.tensor import Array
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def draw_all(folder: Path, log: Sequence[Mapping[str, Any]], model: Transformer, pairs: Pairs) -> list[Path]:
-    """Draw everything into the run folder and return the files."""
+    """Draw everything into the run folder and return the files; maps are those of the first test pair."""
     V = len(pairs.tokenizer)
     curves = viz.loss_curves(
         log, title=f"{pairs.name}: training and validation loss", loss_label="cross-entropy (nats)",
         panels=("validation_exact_match",), reference=(math.log(V), f"ln {V}"),
     )  # fmt: skip
-    return [viz.save(curves, folder / "curves.png")]
+    source, target = trimmed(*(rows[:1] for rows in pairs.test.arrays))
+    figures = {
+        "curves": curves,
+        "alignment": draw_alignment(model, pairs, source, target),
+        "heads": draw_heads(model, pairs, source, target),
+    }
+    return [viz.save(figure, folder / f"{name}.png") for name, figure in figures.items()]
+
+
+def draw_alignment(model: Transformer, pairs: Pairs, source: Array, target: Array) -> Figure:
+    """Where the last layer looks in the source while it writes each token, the mean over its heads."""
+    written, read = pairs.tokenizer.symbols(target[0, 1:]), pairs.tokenizer.symbols(source[0])
+    return viz.attention_maps(
+        alignment(model, source, target[:, :-1]), written, read, title="where each written token comes from",
+        titles=["last layer, mean of its heads"], rows="written", columns="read",
+    )  # fmt: skip
+
+
+def draw_heads(model: Transformer, pairs: Pairs, source: Array, target: Array) -> Figure:
+    """The heads of all decoder layers, looking at the source."""
+    cross = attention_maps(model, source, target[:, :-1]).cross
+    written, read = pairs.tokenizer.symbols(target[0, 1:]), pairs.tokenizer.symbols(source[0])
+    names = [f"layer {i + 1}, head {j + 1}" for i in range(cross.shape[0]) for j in range(cross.shape[1])]
+    return viz.attention_maps(
+        cross.reshape(-1, *cross.shape[2:]), written, read, title="attention to the source, every head", titles=names,
+        rows="written", columns="read",
+    )  # fmt: skip

@@ -89,10 +89,10 @@ def show(
         told = "" if answers is None else ": right" if answer == answers[i] else f": WRONG, it is {answers[i]}"
         right += answers is not None and answer == answers[i]
         say(f"{text} → {answer}{told}\n")
-        given = np.array([[BEGIN, *written[i, : len(answer)]]])
+        given = np.array([[BEGIN, *written[i, : len(answer)]]])[:, : model.max_length]
         weights = alignment(model, tokenizer.encode([text]), given)
         say(f"    {text}")
-        for character, row in zip([*answer, "end"], weights, strict=True):
+        for character, row in zip([*answer, "end"], weights, strict=False):
             say(f"{character:>3} {in_characters(row[: len(text)])}".rstrip())
         say()
     if answers is not None:

@@ -80,7 +80,8 @@ class Settings:
 
 
 LOWEST = {"d_model": 1, "nhead": 1, "layers": 1, "dim_feedforward": 1, "steps": 1, "batch_size": 1, "rate": 0,
-          "warmup": 1, "cooldown": 0, "clip": 0, "evaluate_every": 1, "save_every": 1, "seed": 0, "shards": 1}  # fmt: skip
+          "warmup": 1, "cooldown": 0, "clip": 0, "evaluate_every": 1, "save_every": 1, "seed": 0,
+          "shards": 1}  # fmt: skip
 
 STRINGS = {"steps": 3000, "cooldown": 1000}
 

@@ -1,0 +1,133 @@
+"""What each part is there for: strings reversed, with one part of the model or of its training taken away.
+
+`python -m scratch.models.transformer.ablations` trains them all and prints the table of the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scratch.models.transformer.model import Transformer
+from scratch.models.transformer.train import Settings, build, train
+from scratch.module import Module
+from scratch.tensor import Tensor
+from scratch.training import Run, RunStopped
+from scratch.training.progress import say
+from scratch.training.report import RESULTS, number
+
+Make = Callable[[Settings, int, int], Transformer]
+
+
+def layers_of(model: Transformer) -> list[Any]:
+    return [*model.encoder, *model.decoder]
+
+
+def without_scaling(*arguments: Any) -> Transformer:
+    """Scores q·k instead of q·k / √hd: the queries' projections are √hd times as large."""
+    model = build(*arguments)
+    for module in list(model.modules()):
+        if hasattr(module, "in_proj_weight"):
+            project, C, hd = module._project, module.embed_dim, module.embed_dim // module.num_heads
+
+            def enlarged(*inputs: Tensor, project: Any = project, C: int = C, hd: int = hd) -> tuple[Tensor, ...]:
+                first, *others = project(*inputs)
+                factor = np.ones(first.shape[-1], first.dtype)
+                factor[:C] = math.sqrt(hd)
+                return first * Tensor(factor), *others
+
+            vars(module)["_project"] = enlarged
+    return model
+
+
+class SeesTheFuture(Transformer):
+    """The decoder without its mask: in training each place reads the token that it is asked for."""
+
+    def decode(self, target: Any, memory: Tensor, padding: np.ndarray) -> Tensor:
+        x = self.embed(target)
+        for layer in self.decoder:
+            x = layer(x, memory, memory_key_padding_mask=padding)
+        return self.scores(self.decoder_norm(x))
+
+
+class WithoutPositions(Transformer):
+    """Attention sees a set: without positions the source is a bag of symbols."""
+
+    def embed(self, tokens: Any, offset: int = 0) -> Tensor:
+        x = self.embedding(tokens)
+        return self.dropout(x * math.sqrt(x.shape[-1]))
+
+
+def of_kind(kind: type[Transformer]) -> Make:
+    """A maker of the settings' model as this class."""
+
+    def make(s: Settings, vocab_size: int, max_length: int) -> Transformer:
+        return kind(vocab_size, s.d_model, s.nhead, s.layers, s.layers, s.dim_feedforward, s.dropout, max_length,
+                    norm_first=s.norm_first)  # fmt: skip
+
+    return make
+
+
+def without_residual(*arguments: Any) -> Transformer:
+    """norm(f(x)) in place of norm(x + f(x))."""
+    model = build(*arguments)
+    for layer in layers_of(model):
+
+        def alone(x: Tensor, norm: Module, dropout: Module, f: Callable[[Tensor], Tensor]) -> Tensor:
+            return norm(dropout(f(x)))
+
+        vars(layer)["_residual"] = alone
+    return model
+
+
+BASE: dict[str, Any] = {"data": "reverse", "steps": 1500, "cooldown": 500, "evaluate_every": 500}
+ABLATIONS: dict[str, tuple[dict[str, Any], Make]] = {
+    "as it is": ({}, build),
+    "no scaling": ({}, without_scaling),
+    "no mask": ({}, of_kind(SeesTheFuture)),
+    "no positions": ({}, of_kind(WithoutPositions)),
+    "no residual": ({}, without_residual),
+    "no warm-up": ({"warmup": 1, "rate": 0.5 / 20}, build),
+    "no warm-up, 20 times the rate": ({"warmup": 1}, build),
+    "pre-norm": ({"norm_first": True}, build),
+    "pre-norm, no warm-up": ({"norm_first": True, "warmup": 1, "rate": 0.5 / 20}, build),
+    "no label smoothing": ({"label_smoothing": 0.0}, build),
+}
+COLUMNS = ("loss at step 0", "final loss", "test loss", "test exact match")
+
+
+def measure(name: str, changes: dict[str, Any], make: Make, seed: int, steps: int, parent: Path) -> dict[str, float]:
+    """The figures of one run; those of a run that broke off are missing."""
+    settings = Settings(**{**BASE, "steps": steps, "seed": seed, **changes})
+    run = Run.create("transformer", settings, name, parent=parent)
+    try:
+        train(settings, run, make)
+        return json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["figures"]
+    except RunStopped as stop:
+        say(str(stop))
+        return {}
+    finally:
+        run.close()
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    p.add_argument("--parent", type=Path, default=Path("runs/ablations"), help="where the run folders go")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--steps", type=int, default=BASE["steps"])
+    a = p.parse_args()
+    rows = [f"| what | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for name, (changes, make) in ABLATIONS.items():
+        figures = measure(name, changes, make, a.seed, a.steps, a.parent)
+        rows.append(f"| {name} | " + " | ".join(number(c, figures.get(c, np.nan)) for c in COLUMNS) + " |")
+    say("\n" + "\n".join(rows))
+
+
+if __name__ == "__main__":
+    main()
