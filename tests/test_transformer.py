@@ -587,6 +587,13 @@ def test_each_ablation_takes_away_what_it_says():
     plain = made["as it is"](source, target).data
     for name, model in made.items():
         assert (name == "as it is") == np.array_equal(model(source, target).data, plain), name
+        gradients = []
+        for shards in (1, 2):  # replicas must be what the model is
+            model.zero_grad()
+            ShardedLoss(model, summed_loss, shards)(source, target).backward()
+            gradients.append([p.grad for p in model.parameters()])
+        for one, other in zip(*gradients, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12, err_msg=name)
     changed = np.concatenate([target[:, :-1], (target[:, -1:] - 2) % 6 + 3], axis=1)
     assert np.abs(made["no mask"](source, changed).data - made["no mask"](source, target).data)[:, 0].max() > 1e-6
     turned = made["no positions"](source[:, ::-1], target).data

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from scratch.layers import MultiheadAttention
 from scratch.models.transformer.model import Transformer
 from scratch.models.transformer.train import Settings, build, train
 from scratch.module import Module
@@ -29,20 +30,21 @@ def layers_of(model: Transformer) -> list[Any]:
     return [*model.encoder, *model.decoder]
 
 
+class Unscaled(MultiheadAttention):
+    """Scores q·k instead of q·k / √hd: the queries are made √hd times as large."""
+
+    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
+        first, *others = super()._project(query, key, value)  # queries, with or without keys and values beside them
+        factor = np.ones(first.shape[-1], first.dtype)
+        factor[: self.embed_dim] = math.sqrt(self.embed_dim // self.num_heads)
+        return first * Tensor(factor), *others
+
+
 def without_scaling(*arguments: Any) -> Transformer:
-    """Scores q·k instead of q·k / √hd: the queries' projections are √hd times as large."""
     model = build(*arguments)
-    for module in list(model.modules()):
-        if hasattr(module, "in_proj_weight"):
-            project, C, hd = module._project, module.embed_dim, module.embed_dim // module.num_heads
-
-            def enlarged(*inputs: Tensor, project: Any = project, C: int = C, hd: int = hd) -> tuple[Tensor, ...]:
-                first, *others = project(*inputs)
-                factor = np.ones(first.shape[-1], first.dtype)
-                factor[:C] = math.sqrt(hd)
-                return first * Tensor(factor), *others
-
-            vars(module)["_project"] = enlarged
+    for module in model.modules():
+        if isinstance(module, MultiheadAttention):
+            module.__class__ = Unscaled
     return model
 
 
@@ -93,10 +95,9 @@ ABLATIONS: dict[str, tuple[dict[str, Any], Make]] = {
     "no mask": ({}, of_kind(SeesTheFuture)),
     "no positions": ({}, of_kind(WithoutPositions)),
     "no residual": ({}, without_residual),
-    "no warm-up": ({"warmup": 1, "rate": 0.5 / 20}, build),
-    "no warm-up, 20 times the rate": ({"warmup": 1}, build),
+    "no warm-up": ({"warmup": 1}, build),
     "pre-norm": ({"norm_first": True}, build),
-    "pre-norm, no warm-up": ({"norm_first": True, "warmup": 1, "rate": 0.5 / 20}, build),
+    "pre-norm, no warm-up": ({"norm_first": True, "warmup": 1}, build),
     "no label smoothing": ({"label_smoothing": 0.0}, build),
 }
 COLUMNS = ("loss at step 0", "final loss", "test loss", "test exact match")
