@@ -603,3 +603,31 @@ def test_each_ablation_takes_away_what_it_says():
         if hasattr(module, "in_proj_weight"):
             module.in_proj_weight.data[:8] *= 2
     np.testing.assert_allclose(queries(source, target).data, made["no scaling"](source, target).data, rtol=1e-10)
+
+
+def test_pictures_are_drawn_and_the_model_left_as_it_was(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(pictures.viz, "save", lambda figure, path: drawn.setdefault(path, figure) and path)
+    pairs, model = some_pairs(), Transformer(7, 8, 2, 2, 2, 12, max_length=7)
+    log = [{"step": 0, "loss": 2.0}, {"step": 1, "loss": 1.5}, {"step": 2, "validation_loss": 1.4,
+                                                               "validation_exact_match": 0.25}]  # fmt: skip
+    files = pictures.draw_all(tmp_path, log, model, pairs)
+    assert [file.name for file in files] == ["curves.png", "alignment.png", "heads.png"] and model.training
+    heads = drawn[tmp_path / "heads.png"].axes
+    source, target = trimmed(*(part[:1] for part in pairs.test.arrays))
+    maps = inside.attention_maps(model, source, target[:, :-1]).cross.reshape(4, *source.shape[1:], -1)
+    assert [each.get_title(loc="left") for each in heads] == [f"layer {i}, head {j}" for i in (1, 2) for j in (1, 2)]
+    shown = np.asarray(heads[3].images[0].get_array())
+    np.testing.assert_allclose(shown.ravel(), maps[3].ravel(), rtol=1e-6)
+    assert [label.get_text() for label in heads[0].get_yticklabels()] == pairs.tokenizer.symbols(target[0, 1:])
+
+
+def test_attention_maps_refuse_what_they_cannot_show():
+    from scratch import viz
+
+    weights = np.full((2, 3, 4), 0.25)
+    assert len(viz.attention_maps(weights, "abc", "abcd").axes) >= 2
+    with pytest.raises(ValueError, match="expected 3 row and 4 column labels, got 2 and 4"):
+        viz.attention_maps(weights, "ab", "abcd")
+    with pytest.raises(ValueError, match=r"\(nh, T, S\) from 0 to 1, got shape \(2, 3, 4\)"):
+        viz.attention_maps(weights * 8, "abc", "abcd")
