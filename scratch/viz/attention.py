@@ -46,14 +46,16 @@ def attention_maps(
             each.set_title(names[i], fontsize=style.TEXT, loc="left")
             each.set_xlabel(columns if i + across >= nh else "", fontsize=style.SMALL)
             each.set_ylabel(rows if i % across == 0 else "", fontsize=style.SMALL)
-    page.suptitle(title, fontsize=style.TITLE, x=0.01, ha="left")
+    marks = "" if max(T, S) <= NUMBERS else "; ring: the largest of a row"
+    page.suptitle(f"{title}\nweights from 0 (pale) to 1 (dark){marks}".strip(), fontsize=style.TEXT, x=0.01, ha="left")
     return page
 
 
 def _map(axes: Any, weights: Any, row_labels: Sequence[str], column_labels: Sequence[str]) -> None:
     axes.grid(False)
     axes.imshow(weights, cmap="magma_r", vmin=0, vmax=1, aspect="equal", interpolation="nearest")
-    axes.set_xticks(range(len(column_labels)), column_labels)
+    axes.set_xticks(range(len(column_labels)), column_labels, va="baseline")
+    axes.tick_params(axis="x", pad=12)
     axes.set_yticks(range(len(row_labels)), row_labels)
     axes.tick_params(length=0, labelsize=style.SMALL - 1)
     if max(weights.shape) <= NUMBERS:
