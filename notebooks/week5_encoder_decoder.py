@@ -350,8 +350,10 @@ for name, options in faults.items():
     manual_seed(0)
     faulty = Small()
     curves[name] = train(faulty, steps=150, **options)
-    print(f"{name:17} loss at the end {np.mean(curves[name][-20:]):.4f}; {exact(faulty):.1%} right: "
-          f"{words.decode(some[:1])[0]} → {''.join(words.symbols(write(faulty, some[:1], 9)[0]))}")
+    written = write(faulty, strings.test.inputs, 9)
+    again = np.mean(written[:, 1:] == written[:, :-1])
+    print(f"{name:17} loss at the end {np.mean(curves[name][-20:]):.4f}; {exact(faulty):.1%} right; "
+          f"{np.mean(written == BEGIN):.0%} of what it writes is ^, {again:.0%} is what it has just written")
 page, axes = figure(panel=(6.4, 3.4))
 for k, (name, values) in enumerate(curves.items()):
     axes[0, 0].plot(smoothed(values, 5), color=COLOURS[k], linestyle=DASHES[k], label=name)
@@ -437,6 +439,7 @@ page
 # source is shuffled? Where can a causal decoder read off how much it has written?)
 
 # %%
+shown = {}
 for task in ("reverse", "sort"):
     data = load_strings(task, count=30_000, validation=500, test=500, lengths=(3, 8), symbols=10)
     manual_seed(0)
@@ -445,10 +448,11 @@ for task in ("reverse", "sort"):
     losses = train(blind, steps=300, data=data)
     given, right = (words.decode(rows) for rows in data.test.arrays)
     written = words.decode(write(blind, data.test.inputs, 9))
-    shown = ", ".join(f"{a} → {b}" for a, b in zip(given[:3], written[:3], strict=True))
+    shown[task] = [f"{a} → {b}" for a, b in zip(given[:5], written[:5], strict=True)]
     letters = np.mean([sorted(a) == sorted(b) for a, b in zip(written, right, strict=True)])
     print(f"{task:8} loss at the end {np.mean(losses[-20:]):.3f}, {exact(blind, data):.1%} right, "
-          f"{letters:.1%} with the right letters: {shown}")
+          f"{letters:.1%} with the right letters")
+shown
 
 # %% [markdown]
 # Without positions the memory of `bca` is the memory of `abc`, shuffled: the same three vectors, which cross-attention
