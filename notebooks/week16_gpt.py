@@ -286,7 +286,7 @@ for name, options in ways.items():
     drawn = " ".join(came).lower().translate({ord(c): " " for c in "\n!&',-.:;?"}).split()
     share = np.mean([word in known for word in drawn if len(word) > 2])
     print(f"{name:10} {share:.0%} known words")
-    told[name] = came[0][:80].replace("\n", "↵")
+    told[name] = came[0][:80].replace("\n", " / ") + " ..."
 told
 
 # %% [markdown]
