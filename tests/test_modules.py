@@ -716,6 +716,9 @@ FLOATING = {
     "group_norm": lambda x: layers.group_norm(x, 2),
     "batch_norm": lambda x: layers.batch_norm(x, training=True),
     "dropout": lambda x: layers.dropout(x, 0.5),
+    "scaled_dot_product_attention": lambda x: layers.scaled_dot_product_attention(x, x, x),
+    "packed_attention": lambda x: layers.packed_attention(x[None], x[None], x[None], num_heads=2),
+    "rotary": layers.rotary,
 }
 
 

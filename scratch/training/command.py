@@ -14,7 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
-from scratch.training.folder import read_settings
+from scratch import interrupt
+from scratch.training.folder import SETTINGS, read_settings
 from scratch.training.progress import say
 from scratch.training.run import Run, RunStopped, resuming
 from scratch.training.settings import from_json, nearest, with_preset
@@ -67,11 +68,11 @@ def resume(folder: Path) -> int:
     """`scratch resume RUN`; returns the exit code."""
     document = read_settings(folder)
     name = document["model"]
-    module = model_part(name, "train")
     try:
+        module = model_part(name, "train")
         settings = from_json(module.Settings, document["settings"])
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{folder} does not hold settings of the model {name}: {error}") from error
+        raise ValueError(f"{folder / SETTINGS} does not hold settings of the model {name}: {error}") from error
     return execute(module, settings, Run.resume(folder, expected=load_expected(name)))
 
 
@@ -101,6 +102,7 @@ def guarded(command: Callable[[], int]) -> int:
     """Turn a user's mistake into one line on standard error and an exit code, never a traceback."""
     try:
         try:
+            interrupt.raise_again()  # from the command's first line on, Ctrl-C is handled below
             return command()
         finally:
             if sys.stdout is not None:

@@ -1,4 +1,4 @@
-"""Make the weights that ship with a model from a finished run: float16, with a card in the file's metadata.
+"""Weights that ship with a model: float16, from a finished run, with a card in the file's metadata.
 
 `python -m scratch.training.ship runs/mlp-1`
 """
@@ -9,6 +9,7 @@ import argparse
 import json
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,8 @@ from scratch.training import checkpoint
 from scratch.training.folder import CHECKPOINT, read_settings
 from scratch.training.progress import say
 from scratch.training.report import RESULTS, in_words
-from scratch.weights import save_file
+from scratch.training.settings import from_json
+from scratch.weights import load_file, load_metadata, save_file
 
 LIMIT = 1_000_000
 
@@ -46,9 +48,28 @@ def ship(folder: Path, target: Path) -> None:
         "figures": in_words(results["figures"]),
         "machine": document["machine"],
         "licence": "MIT; the data have their own, see scratch/data/files/README.md",
+        "sha256": checkpoint.sha256(weights),
     }
     save_file(weights, target, card)
     say(f"{target.name}: {size:,} bytes, {card['figures']}")
+
+
+def shipped(path: Path, model: str, kind: type) -> tuple[Any, dict[str, np.ndarray]]:
+    """(settings as a `kind`, arrays) of a file that `ship` made.
+
+    Raises FileNotFoundError, and ValueError for weights of another model, of no known settings, or with damage.
+    """
+    card = load_metadata(path)
+    if card.get("model") != model or "settings" not in card:
+        raise ValueError(f"{path}: expected weights of {model}, found {card.get('model', 'no model name')!r}")
+    try:
+        settings = from_json(kind, json.loads(card["settings"]))
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected settings of {model} on the card, found other text ({error})") from error
+    arrays = load_file(path)
+    if "sha256" in card and card["sha256"] != checkpoint.sha256(arrays):
+        raise ValueError(f"{path}: the weights are damaged: their SHA-256 is not the one on the card")
+    return settings, arrays
 
 
 def half(array: np.ndarray) -> np.ndarray:

@@ -135,9 +135,8 @@ class Finder:
     def enter(self, node: ast.FunctionDef) -> None:
         if node.name in SPOKEN:
             return
-        first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
         self.names.append(node.name)
-        self.scopes.append((first, node.name))
+        self.scopes.append((first_line(node), node.name))
         for i, child in enumerate(node.body):
             self.walk(child, node, "body", i)
         self.names.pop()
@@ -158,6 +157,11 @@ class Finder:
             self.found.append(
                 Mutant(self.file, function, line, before, after, tuple(self.scopes), holder, field, index, new)
             )
+
+
+def first_line(node: ast.FunctionDef) -> int:
+    """Where its code begins: at the first decorator."""
+    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
 
 
 def untouched(node: ast.AST, holder: ast.AST, field: str) -> bool:

@@ -6,6 +6,7 @@ which also reaches every `from module import function`, runs the tests that reac
 
 from __future__ import annotations
 
+import ast
 import functools
 import gc
 import importlib
@@ -28,7 +29,7 @@ from typing import Any
 import pytest
 
 from tests.mutation import reach
-from tests.mutation.mutants import Mutant
+from tests.mutation.mutants import Mutant, first_line
 
 MEMORY = 6 * 2**30  # bytes of address space for a child
 
@@ -188,15 +189,26 @@ class Runner:
     def plant(self, mutant: Mutant) -> None:
         path = str(self.options.root / mutant.file)
         mutant.plant()
+        self.keep_free_names(mutant, path)
         whole = compile(self.trees[mutant.file], path, "exec")
         changed = {key: code for key, code in codes(whole) if key in mutant.scopes}
         for function in self.functions[path]:
             code = function.__code__
             new = changed.get((code.co_firstlineno, code.co_name))
-            if new is not None and new.co_freevars == code.co_freevars:
-                function.__code__ = new
+            if new is not None:
+                function.__code__ = new  # raises ValueError where the free names differ, which is reported
         for cached in self.caches:
             cached.cache_clear()
+
+    def keep_free_names(self, mutant: Mutant, path: str) -> None:
+        """A function takes only code with as many free names, such as the one behind `super()`: name them, unreached."""
+        for node in ast.walk(self.trees[mutant.file]):
+            if isinstance(node, ast.FunctionDef) and (key := (first_line(node), node.name)) in mutant.scopes:
+                codes = [f.__code__ for f in self.functions[path]]
+                names = {n for c in codes if (c.co_firstlineno, c.co_name) == key for n in c.co_freevars}
+                unreached = [ast.Expr(ast.Name(name, ast.Load())) for name in sorted(names)]
+                node.body += [ast.If(ast.Constant(False), unreached, [])] if unreached else []  # type: ignore[arg-type]
+                ast.fix_missing_locations(node)
 
     def passes(self, item: Any, following: Any) -> bool:
         self.failed = None

@@ -4,10 +4,12 @@
     masks.py         who may look at whom
     fused.py         scaled_dot_product_attention, one operation, with the derivation of its gradients
     packed.py        the same between projections, without copies
+    blocked.py       the same for long contexts, without the T × S matrix
     multihead.py     MultiheadAttention
     transformer.py   the encoder's and the decoder's layer, and their stacks
 """
 
+from scratch.layers.attention.blocked import blocked_attention
 from scratch.layers.attention.fused import attention_weights, scaled_dot_product_attention
 from scratch.layers.attention.masks import causal_mask
 from scratch.layers.attention.multihead import MultiheadAttention
@@ -26,6 +28,7 @@ __all__ = [
     "TransformerEncoder",
     "TransformerEncoderLayer",
     "attention_weights",
+    "blocked_attention",
     "causal_mask",
     "packed_attention",
     "scaled_dot_product_attention",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -19,7 +18,7 @@ from scratch.training.folder import CHECKPOINT, read_settings
 from scratch.training.progress import say
 from scratch.training.run import resuming
 from scratch.training.settings import from_json
-from scratch.weights import load_file, load_metadata
+from scratch.training.ship import shipped
 
 INK = " .:-=+*#%@"
 
@@ -39,11 +38,8 @@ def load_run(folder: Path) -> tuple[MLP, Settings]:
 
 def load_weights(path: Path) -> tuple[MLP, Settings]:
     """A model from a weight file whose metadata hold its settings, such as the one that ships with the package."""
-    metadata = load_metadata(path)
-    if metadata.get("model") != "mlp" or "settings" not in metadata:
-        raise ValueError(f"{path}: expected weights of mlp, found {metadata.get('model', 'no model name')!r}")
-    settings = from_json(Settings, json.loads(metadata["settings"]))
-    return build(settings, load_file(path)), settings
+    settings, arrays = shipped(path, "mlp", Settings)
+    return build(settings, arrays), settings
 
 
 def build(settings: Settings, weights: dict[str, np.ndarray]) -> MLP:

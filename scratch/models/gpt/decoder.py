@@ -1,0 +1,194 @@
+"""Reading token by token: the forward pass of `model.py` on plain arrays, with a cache of keys and values.
+
+A new token asks all tokens before it, but they never ask back: what a token's features, keys and values are depends
+on what stands before it alone. So they are kept, and one more token costs one row in every matrix product:
+
+    without a cache   T rows again for every new token     O(T²) scores
+    with a cache      1 row                                O(T) scores, with the keys of the past
+
+For one row a call of NumPy costs more than the numbers in it. So there is no tape, and what is constant is worked
+into the weights when a Decoder is made. Layer norm subtracts the mean of x, whoever wrote it there: all that writes
+into x (embeddings, c_proj) is centred beforehand, the mean of x stays 0, and of the norm only the length is left,
+
+    ln(x) Wᵀ + b = x/ρ W′ᵀ + b′        ρ = √(x·x + C ε),  W′ = √C W · w_ln,  b′ = b + W b_ln
+
+and q's scale 1/√hd goes into the rows of W_qkv that make q. GELU is read from a table. Tests hold all of it equal to
+`GPT.forward`.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from scratch.activations import gelu
+from scratch.layers import LayerNorm, Linear
+from scratch.models.gpt.model import GPT, Block
+from scratch.tensor import Array, no_grad
+
+
+class Decoder:
+    """A GPT that reads, keeps what it needs of the past, and scores the next token.
+
+    Args: model: its weights are taken as they are now; dropout is left out. batch_size: rows B, each of which is a
+        text of its own, with a length of its own.
+    Attributes: lengths (B,): tokens read so far. blocks: their keys and values (B, nh, block_size, hd), made once.
+    """
+
+    def __init__(self, model: GPT, batch_size: int = 1):
+        if batch_size < 1:
+            raise ValueError(f"Decoder expected a batch_size of at least 1, got {batch_size}")
+        parts = model.transformer
+        self.block_size = model.block_size
+        self.lengths = np.zeros(batch_size, np.intp)
+        self.token_rows = centred(parts["wte"].weight.data)
+        self.position_rows = centred(parts["wpe"].weight.data)
+        self.blocks = [DecoderBlock(block, batch_size, model.block_size) for block in parts["h"]]
+        self.head = Affine(model.lm_head, parts["ln_f"])
+
+    def reset(self) -> None:
+        """Forget what was read; the arrays are kept."""
+        self.lengths[:] = 0
+
+    def read(self, tokens: Any, counts: Any = None) -> Array:
+        """Read the next tokens of every row, and score what comes after them.
+
+        Rows may go on by different numbers of tokens: the first counts[b] of row b count, what is right of them is
+        padding. Nothing sees padding, for it stands after everything, and the next call overwrites it.
+        Shapes: tokens (B, T), counts (B,) from 1 to T, T where it is not given → logits (B, V).
+        Raises ValueError for other shapes, for tokens outside the vocabulary, and beyond the context.
+        """
+        tokens = np.asarray(tokens)
+        B, T = self._check(tokens)
+        counts = np.full(B, T) if counts is None else np.asarray(counts)
+        if counts.shape != (B,) or counts.min() < 1 or counts.max() > T:
+            raise ValueError(f"Decoder expected counts of shape ({B},) from 1 to {T}, got {counts}")
+        longest = int((self.lengths + counts).max())
+        if longest > self.block_size:
+            raise ValueError(f"Decoder: {longest} tokens are more than the context of {self.block_size}")
+        # Padding of a row near the end of the context may stand beyond it, and goes to the last place.
+        positions = np.minimum(self.lengths[:, None] + np.arange(T), self.block_size - 1)  # (B, T)
+        seen = int(positions.max()) + 1
+        together = T == 1 and int(positions.min()) + 1 == seen  # a token a row, at one place: nothing is later
+        hidden = None if together else np.arange(seen) > positions[:, None, :, None]  # (B, 1, T, seen)
+        self.lengths += counts
+
+        x = self.token_rows[tokens.reshape(-1)] + self.position_rows[positions.reshape(-1)]  # (B·T, C)
+        for block in self.blocks:
+            x += block.attend(x, positions, seen, hidden)
+            x += block.think(x)
+        return self.head(x if T == 1 else x[np.arange(B) * T + counts - 1])
+
+    def _check(self, tokens: Array) -> tuple[int, int]:
+        B, V = len(self.lengths), len(self.token_rows)
+        if tokens.ndim != 2 or len(tokens) != B or tokens.shape[1] < 1 or tokens.dtype.kind not in "iu":
+            raise ValueError(f"Decoder expected whole numbers of shape ({B}, T), T at least 1, got {tokens.dtype} "
+                             f"{tokens.shape}")  # fmt: skip
+        low, high = int(tokens.min()), int(tokens.max())
+        if low < 0 or high >= V:
+            raise ValueError(f"Decoder expected tokens from 0 to {V - 1}, got {low} to {high}")
+        return tokens.shape
+
+
+class DecoderBlock:
+    """The two parts of `Block` for new rows x (B·T, C), and the keys and values of all rows so far."""
+
+    def __init__(self, block: Block, batch_size: int, block_size: int):
+        attn, mlp = block.attn, block.mlp
+        C = attn.c_proj.weight.shape[0]
+        nh, hd = attn.n_head, C // attn.n_head
+        self.qkv, self.out = Affine(attn.c_attn, block.ln_1), Affine(attn.c_proj, centre=True)
+        self.fc, self.proj = Affine(mlp.c_fc, block.ln_2), Affine(mlp.c_proj, centre=True)
+        self.qkv.weight[:C] /= math.sqrt(hd)
+        self.qkv.bias[:C] /= math.sqrt(hd)
+        self.keys, self.values = (np.zeros((batch_size, nh, block_size, hd), self.qkv.weight.dtype) for _ in range(2))
+
+    def attend(self, x: Array, positions: Array, seen: int, hidden: Array | None) -> Array:
+        """attention(ln_1(x)), keeping the new keys and values at `positions` (B, T) among the first `seen`"""
+        (B, T), (nh, _, hd) = positions.shape, self.keys.shape[1:]
+        qkv = self.qkv(x).reshape(B, T, 3, nh, hd)
+        if hidden is None:
+            self.keys[:, :, seen - 1], self.values[:, :, seen - 1] = qkv[:, 0, 1], qkv[:, 0, 2]
+        else:
+            row = np.arange(B)[:, None]
+            self.keys[row, :, positions], self.values[row, :, positions] = qkv[:, :, 1], qkv[:, :, 2]
+        q = qkv[:, :, 0].swapaxes(1, 2)  # (B, nh, T, hd)
+        weights = q @ self.keys[:, :, :seen].swapaxes(2, 3)  # (B, nh, T, seen)
+        if hidden is not None:
+            np.copyto(weights, -np.inf, where=hidden)
+        weights -= np.maximum.reduce(weights, axis=3, keepdims=True)
+        np.exp(weights, out=weights)
+        y = weights @ self.values[:, :, :seen]
+        y /= np.add.reduce(weights, axis=3, keepdims=True)
+        return self.out(y.swapaxes(1, 2).reshape(B * T, nh * hd))
+
+    def think(self, x: Array) -> Array:
+        """mlp(ln_2(x))"""
+        return self.proj(gelu_from_table(self.fc(x)))
+
+
+class Affine:
+    """x W′ᵀ + b′: a linear layer with the norm before it worked in.
+
+    `centre` takes the mean out of what it writes: W′ and b′ less their mean over the outputs.
+    """
+
+    def __init__(self, layer: Linear, norm: LayerNorm | None = None, centre: bool = False):
+        W, C = layer.weight.data, layer.weight.shape[1]
+        b = np.zeros(len(W), W.dtype) if layer.bias is None else layer.bias.data.copy()
+        self.eps: Array | None = None
+        if norm is not None:
+            b = b if norm.bias is None else b + W @ norm.bias.data
+            W = W * (norm.weight.data * math.sqrt(C))
+            self.eps = np.array(C * norm.eps, W.dtype)
+        self.weight = W - W.mean(axis=0) if centre else W  # (out, in)
+        self.bias = b - b.mean() if centre else b
+
+    def __call__(self, x: Array) -> Array:
+        if self.eps is not None:
+            rho = np.vecdot(x, x)
+            rho += self.eps
+            x = x / np.sqrt(rho, out=rho)[:, None]
+        y = x @ self.weight.T
+        y += self.bias
+        return y
+
+
+def centred(rows: Array) -> Array:
+    """Each row less its mean."""
+    return rows - rows.mean(axis=-1, keepdims=True)
+
+
+@cache
+def gelu_table(dtype: np.dtype) -> tuple[Array, Array]:
+    """GELU as PIECES straight pieces a + s x from −REACH to REACH: all a, all s.
+
+    A chord is off by at most h²/8 max |gelu″| = (16 / 32768)²/8 · 2 φ(0) = 2.4e-8. Beyond the ends the outermost
+    pieces go on, 0 and x to the last digit.
+    """
+    x = np.linspace(-REACH, REACH, PIECES + 1)
+    with no_grad():
+        y = gelu(x).data
+    slope = np.diff(y) / np.diff(x)
+    slope[0], slope[-1] = 0, 1
+    start = y[:-1] - slope * x[:-1]
+    start[0] = start[-1] = 0
+    return start.astype(dtype), slope.astype(dtype)
+
+
+REACH, PIECES = 8, 32768
+
+
+def gelu_from_table(x: Array) -> Array:
+    """GELU in seven calls of NumPy; the formula needs some thirty, which a single row feels."""
+    start, slope = gelu_table(x.dtype)
+    place = x * (PIECES / (2 * REACH))
+    place += PIECES // 2
+    piece = place.astype(np.intp)
+    y = slope.take(piece, mode="clip")
+    y *= x
+    y += start.take(piece, mode="clip")
+    return y
