@@ -29,7 +29,8 @@ LADDER: list[tuple[str, ...]] = [
     ("optim", "schedules", "data"),
     ("training", "evaluation", "viz"),
     ("models",),
-    ("models.*.train", "models.*.ablations", "models.*.pictures", "models.*.sample", "models.*.classify"),
+    ("models.*.train", "models.*.ablations", "models.*.pictures", "models.*.sample", "models.*.classify",
+     "models.*.tasks"),
     ("cli", "__main__"),
 ]
 LAYERS, MODELS = 3, 6
