@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scratch import viz
 from scratch.data import Pairs, trimmed
 from scratch.models.transformer.inside import alignment, attention_maps
 from scratch.models.transformer.model import Transformer
 from scratch.tensor import Array
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def draw_all(folder: Path, log: Sequence[Mapping[str, Any]], model: Transformer, pairs: Pairs) -> list[Path]:
@@ -33,7 +30,7 @@ def draw_all(folder: Path, log: Sequence[Mapping[str, Any]], model: Transformer,
     return [viz.save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
-def draw_alignment(model: Transformer, pairs: Pairs, source: Array, target: Array) -> Figure:
+def draw_alignment(model: Transformer, pairs: Pairs, source: Array, target: Array) -> Any:
     """Where the last layer looks in the source while it writes each token, the mean over its heads."""
     written, read = pairs.tokenizer.symbols(target[0, 1:]), pairs.tokenizer.symbols(source[0])
     return viz.attention_maps(
@@ -42,7 +39,7 @@ def draw_alignment(model: Transformer, pairs: Pairs, source: Array, target: Arra
     )  # fmt: skip
 
 
-def draw_heads(model: Transformer, pairs: Pairs, source: Array, target: Array) -> Figure:
+def draw_heads(model: Transformer, pairs: Pairs, source: Array, target: Array) -> Any:
     """The heads of all decoder layers, looking at the source."""
     cross = attention_maps(model, source, target[:, :-1]).cross
     written, read = pairs.tokenizer.symbols(target[0, 1:]), pairs.tokenizer.symbols(source[0])
