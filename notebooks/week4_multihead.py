@@ -126,8 +126,10 @@ for panel in axes[0]:
 page
 
 # %% [markdown]
-# The two shares of the one head add up to about 110 %: it names one neighbour and is right about the other where the two
-# digits happen to be equal, once in ten. From $½ v_a + ½ v_b$ nobody can tell who stood left. Two heads make *two* means,
+# The two shares of the one head add up to about 110 %: it names one neighbour and is right about the other where the
+# two
+# digits happen to be equal, once in ten. From $½ v_a + ½ v_b$ nobody can tell who stood left. Two heads make *two*
+# means,
 # side by side in the vector, and the parameters are the same. That is the whole idea of multi-head attention:
 #
 # $$\mathrm{head}_h = \mathrm{attention}(x W_{Q,h}^\top,\; x W_{K,h}^\top,\; x W_{V,h}^\top), \qquad
@@ -136,7 +138,8 @@ page
 # ## 2. Heads are a reshape
 #
 # $nh$ heads of size $hd = C / nh$. Nobody multiplies by $3\, nh$ small matrices: stack all of them into one,
-# `in_proj_weight` $(3C, C)$: $W_Q$ over $W_K$ over $W_V$, and in each of these the heads one above the other. One product,
+# `in_proj_weight` $(3C, C)$: $W_Q$ over $W_K$ over $W_V$, and in each of these the heads one above the other. One
+# product,
 # and the rest is how one *looks* at the result:
 #
 # ```
@@ -182,7 +185,8 @@ check.operation(my_multihead, library_multihead, [draw_multihead(0, 2, 5, 6, 3),
 # %% [markdown]
 # The two steps in the middle look like fuss. `q.reshape(B, nh, T, hd)` gives the same shape at once.
 #
-# **Predict 2.** Four tokens, $C = 6$, two heads. The number in row $t$, column $c$ of `q` is $10 t + c$. What is in head 0
+# **Predict 2.** Four tokens, $C = 6$, two heads. The number in row $t$, column $c$ of `q` is $10 t + c$. What is in
+# head 0
 # after the two steps, what after the direct reshape? Does anything warn you? And what becomes of a causal mask?
 
 # %%
@@ -203,7 +207,8 @@ for name in ("two steps", "reshape only"):
     print(f"{name:12} with a causal mask the answers 0, 1, 2, 3 depend on the tokens {', '.join(seen)}")
 
 # %% [markdown]
-# The direct reshape cuts *time* where it should cut features: head 0 holds the first half of the sentence, twice as long
+# The direct reshape cuts *time* where it should cut features: head 0 holds the first half of the sentence, twice as
+# long
 # and half as wide, and the second half of the sentence never hears of the first. All shapes are right, no error comes,
 # and the model trains, badly. (Reshape wrongly and merge rightly, and even the mask leaks.) Whenever a reshape is
 # followed by a swap, write the meaning of each axis beside it, as in the table above.
@@ -253,7 +258,8 @@ x = Tensor(np.random.default_rng(0).standard_normal((2, 5, 64)).astype(np.float3
 print("largest difference from TransformerEncoderLayer:", np.abs(layer_by_hand(layer, x).data - layer(x).data).max())
 
 # %% [markdown]
-# **Predict 4.** 24 layers, untrained, one behind the other. Follow one token's vector. How large is it (root mean square)
+# **Predict 4.** 24 layers, untrained, one behind the other. Follow one token's vector. How large is it (root mean
+# square)
 # after each layer, in the two forms? And how much of the input is still in it, as the cosine of the angle between the
 # vector and the input?
 
@@ -280,21 +286,25 @@ legend(axes[0, 0])
 page
 
 # %% [markdown]
-# Post-norm divides the whole stream by its size at every layer, so the input fades: its share shrinks by the same factor
+# Post-norm divides the whole stream by its size at every layer, so the input fades: its share shrinks by the same
+# factor
 # each time. Pre-norm only adds. The sum grows slowly, every layer can still read the input, and a gradient has a way
-# back that passes through no layer at all ([week 5](../docs/weeks/README.md) measures it). The price: the last layers add
+# back that passes through no layer at all ([week 5](../docs/weeks/README.md) measures it). The price: the last layers
+# add
 # little to a stream that has grown, and at the very end one more norm is needed.
 #
 # ## 5. Positions inside the product
 #
 # Week 3 *added* a position to each token. But what should count is how far apart a query and a key stand, and a dot
 # product of sums holds four products, of which only one is about that. **Rotary positions** (Su and others, 2021): turn
-# queries and keys, just before they are multiplied, by an angle in proportion to their position. In the plane, with $R_t$
+# queries and keys, just before they are multiplied, by an angle in proportion to their position. In the plane, with
+# $R_t$
 # the rotation by $\omega t$:
 #
 # $$(R_t\, q) \cdot (R_s\, k) = q^\top R_t^\top R_s\, k = q^\top R_{s - t}\, k$$
 #
-# Only the distance is left, whatever $q$ and $k$ are. A head has $hd / 2$ such planes, the pairs of features $(2i, 2i+1)$,
+# Only the distance is left, whatever $q$ and $k$ are. A head has $hd / 2$ such planes, the pairs of features $(2i,
+# 2i+1)$,
 # with the speeds of last week's clocks, $\omega_i = 10000^{-2i/hd}$:
 #
 # $$(a, b) \to (a \cos\theta - b \sin\theta,\;\; a \sin\theta + b \cos\theta), \qquad \theta = \omega_i t$$
@@ -326,7 +336,8 @@ check.operation(my_rotary, rotary, [[np.array([[5.0, 7.0], [1.0, 0.0]])], [rng.s
 # **ALiBi** (Press and others, 2022) goes further: no vectors at all. From each score, subtract the distance times a
 # slope, a fixed one for each head: $s_{ts} - m_h |t - s|$ with $m_h = 2^{-8h/nh}$.
 #
-# **Predict 5.** A query and a key of 64 ones. What is their product after turning, at the same place, and a distance of 1,
+# **Predict 5.** A query and a key of 64 ones. What is their product after turning, at the same place, and a distance
+# of 1,
 # 10, 100 apart? Is it the same curve for the places 0 and 500? And for ALiBi with 8 heads and equal contents: how far
 # back does the first head hear, how far the last?
 
@@ -361,19 +372,24 @@ page
 # %% [markdown]
 # The circles and squares (query at 500) lie on the lines (query at 0). For equal vectors the score falls with the
 # distance, with last week's ripples; for others it is whatever $q$ and $k$ make of it, so a head can learn to ask for
-# "exactly one back", and section 7 will see it do so. ALiBi can only prefer the near, but it is defined at any distance,
+# "exactly one back", and section 7 will see it do so. ALiBi can only prefer the near, but it is defined at any
+# distance,
 # also at ones that never occurred in training.
 #
 # ## 6. The price of length
 #
-# $S$ and $P$ have a number for every pair of places. Projections and feed-forward take $12 C^2$ multiplications a token,
-# $QK^\top$ and $PV$ together $2TC$: attention is the smaller part until $T = 6C$. But its memory, for training, is $T^2$ a
+# $S$ and $P$ have a number for every pair of places. Projections and feed-forward take $12 C^2$ multiplications a
+# token,
+# $QK^\top$ and $PV$ together $2TC$: attention is the smaller part until $T = 6C$. But its memory, for training, is
+# $T^2$ a
 # head from the start.
 #
 # Must $P$ ever be there as a whole? $Y$ is $(T, d)$. **The blocked form** (the *online softmax*: Milakov and Gimelshein
 # 2018; FlashAttention, Dao and others 2022) reads keys and values in blocks and keeps three things for each query: $m$,
-# the largest score so far, $n = \sum_s e^{s - m}$, and $y = \sum_s e^{s - m}\, v_s$. A new block may bring a larger $m'$.
-# Then everything old is too large by $e^{m' - m}$: multiply it by $e^{m - m'}$ and go on. By hand, scores $1, 2$ and then
+# the largest score so far, $n = \sum_s e^{s - m}$, and $y = \sum_s e^{s - m}\, v_s$. A new block may bring a larger
+# $m'$.
+# Then everything old is too large by $e^{m' - m}$: multiply it by $e^{m - m'}$ and go on. By hand, scores $1, 2$ and
+# then
 # $4$, values $10, 20$ and then $40$:
 #
 # ```
@@ -443,14 +459,16 @@ legend(axes[0, 0])
 page
 
 # %% [markdown]
-# Time grows with $T^2$ in both. Memory: sixteenfold against fourfold. One head of a text of 100,000 tokens would need 40 GB
+# Time grows with $T^2$ in both. Memory: sixteenfold against fourfold. One head of a text of 100,000 tokens would need
+# 40 GB
 # for $P$. The blocked form does the same multiplications and a little more, but its scores stay in the cache, where
 # the others travel to memory and back. For training, the backward pass makes each block of $P$ again, from $m$ and $n$.
 #
 # ## 7. Heads that work together
 #
 # A text of random letters that repeats itself, with a period of 6 to 12 that nobody tells: `qmzxkbtqmzxkbtqm…`. What
-# comes next? Until the first letter returns, nobody can know. From then on the rule is: *find the last place where the present
+# comes next? Until the first letter returns, nobody can know. From then on the rule is: *find the last place where
+# the present
 # letter stood, and name what came after it.*
 #
 # **Predict 7.** One layer of attention: query "I am a `q`", key, value. Can it follow the rule? Can two layers? (What
@@ -549,12 +567,16 @@ for i, weights in enumerate(repeater.weights(text)):
 page
 
 # %% [markdown]
-# Dots mark *the letter before* in layer 0, and in layer 1 *the place after the last occurrence of my letter*. That is the
-# trick: layer 0 writes into every place which letter stood before it. Then layer 1 asks "who has a `q` before him?", and
-# copies that place's letter. One says *induction head*; Elhage, Olsson and others (2021, 2022) found it in every language
+# Dots mark *the letter before* in layer 0, and in layer 1 *the place after the last occurrence of my letter*. That is
+# the
+# trick: layer 0 writes into every place which letter stood before it. Then layer 1 asks "who has a `q` before him?",
+# and
+# copies that place's letter. One says *induction head*; Elhage, Olsson and others (2021, 2022) found it in every
+# language
 # model they looked at.
 #
-# **Predict 8.** Silence one head at a time, by putting zeros in the place of its output. Which of the four does the model
+# **Predict 8.** Silence one head at a time, by putting zeros in the place of its output. Which of the four does the
+# model
 # need, and which can it do without?
 
 # %%
