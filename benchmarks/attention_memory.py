@@ -1,6 +1,6 @@
 """Peak memory and time of attention whole and in blocks: `python -m benchmarks.attention_memory`.
 
-Forward and backward of causal self-attention, one sequence, 4 heads of 32, float32. Memory is what NumPy allocates beyond
+Forward and backward of causal self-attention, one sequence, 4 heads of 32, float32. Memory is what NumPy takes beyond
 the inputs (tracemalloc's peak); time, taken without tracemalloc, the fastest of the runs.
 """
 

@@ -266,7 +266,7 @@ for panel, (name, attention) in zip(axes[0], attentions.items(), strict=True):
     panel.set_yticks(range(T))
     label(panel, name, "token s", "y of token t" if name == "no mask" else "")
     later = np.triu(influence, 1).max()
-    print(f"{name:22} {np.count_nonzero(influence):2} of 64 pairs; from a later to an earlier token: {later:.3f} at most")
+    print(f"{name:22} {np.count_nonzero(influence):2} of 64 pairs; from later to earlier tokens: {later:.3f} at most")
 page
 
 # %% [markdown]

@@ -104,8 +104,9 @@ for heads in (1, 2):
     losses = train(model, draw_digits, 400)
     right = model(x).data.argmax(axis=-1) == targets
     shown[heads] = model.weights(x[:100]).mean(axis=0)
-    left_right = ", ".join(f"{name} {share:.1%}" for name, share in zip(("left", "right"), right.mean((0, 1)), strict=True))
-    print(f"{heads} heads, {model.count_parameters():,} parameters: {left_right}, both {right.all(axis=-1).mean():.1%}; "
+    shares = zip(("left", "right"), right.mean((0, 1)), strict=True)
+    left_right = ", ".join(f"{name} {share:.1%}" for name, share in shares)
+    print(f"{heads} heads, {model.count_parameters():,} parameters: {left_right}, both {right.all(-1).mean():.1%}; "
           f"loss at the end {np.mean(losses[-20:]):.3f}")
 
 
@@ -355,7 +356,7 @@ distances = range(0, 121, 2)
 for i, (name, (a, b)) in enumerate({"ones and ones": (ones, ones), "a random pair": some}.items()):
     for t, marker in ((0, ""), (500, MARKERS[i])):
         curve = [score(a, b, t, t + distance) for distance in distances]
-        axes[0, 0].plot(distances, curve, marker=marker, markersize=3.5, color=COLOURS[i], linestyle="" if marker else "-",
+        axes[0, 0].plot(distances, curve, marker=marker, markersize=3, color=COLOURS[i], linestyle="" if marker else "-",
                         label=f"{name}, query at {t}")  # fmt: skip
 print("ones and ones at distance 0, 1, 10, 100:", *(f"{score(ones, ones, 500, 500 + k):.3f}" for k in (0, 1, 10, 100)))
 label(axes[0, 0], "rotary: the score knows the distance only", "distance", "score")
@@ -363,7 +364,8 @@ legend(axes[0, 0])
 weights = attention_weights(np.zeros((8, 64, 4)), np.zeros((8, 64, 4)), alibi_bias(8, 64, dtype=np.float64)).data[:, -1]
 for i, h in enumerate((0, 2, 4, 7)):
     slope = alibi_slopes(8)[h]
-    axes[0, 1].plot(np.arange(63, -1, -1), weights[h], color=COLOURS[i], linestyle=DASHES[i], label=f"slope {slope:.3g}")
+    back = np.arange(63, -1, -1)
+    axes[0, 1].plot(back, weights[h], color=COLOURS[i], linestyle=DASHES[i], label=f"slope {slope:.3g}")
 axes[0, 1].set_xlim(0, 40)
 label(axes[0, 1], "ALiBi: every head has its own reach", "distance", "weight, equal contents")
 legend(axes[0, 1])
@@ -444,7 +446,8 @@ for T in lengths:
             memory[name].append(tracemalloc.get_traced_memory()[1] / 1e6)
             tracemalloc.stop()
         seconds[name].append(min(times))
-    print(f"T = {T:5,}: " + ", ".join(f"{name} {memory[name][-1]:6.1f} MB {1e3 * seconds[name][-1]:6.1f} ms" for name in forms))
+    told = (f"{name} {memory[name][-1]:6.1f} MB {1e3 * seconds[name][-1]:6.1f} ms" for name in forms)
+    print(f"T = {T:5,}: " + ", ".join(told))
 
 page, axes = figure(1, 2, panel=(4.4, 3.3))
 for panel, figures, unit in ((axes[0, 0], memory, "MB"), (axes[0, 1], seconds, "seconds")):
@@ -521,7 +524,7 @@ class Repeater(Module):
 
 
 def draw_repeats(rng, B, T=24):
-    """Texts (B, T) of different letters, repeated with a period of their own; targets are −100 until a letter returns."""
+    """Texts (B, T) of different letters, repeated with a period of their own; targets are −100 until one returns."""
     period = rng.integers(6, 13, (B, 1))
     letters = rng.permuted(np.tile(np.arange(26), (B, 1)), axis=1)
     text = np.take_along_axis(letters, np.arange(T + 1) % period, axis=1)

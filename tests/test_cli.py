@@ -238,7 +238,8 @@ def test_a_full_disk_leaves_the_checkpoint_before_it_whole(capsys, monkeypatch):
         ({"started": None, "versions": 1}, "found versions as 1, started as None"),
         ({"blas_threads": -3}, "found blas_threads as -3"),
         ({"model": "mpl"}, "there is no model 'mpl'"),
-        ({"settings": {"steps": 0}}, "settings.json does not hold settings of the model mlp: steps must be at least 1, got 0"),
+        ({"settings": {"steps": 0}},
+         "settings.json does not hold settings of the model mlp: steps must be at least 1, got 0"),  # fmt: skip
     ],
 )
 def test_damaged_settings_are_named_and_left_alone(text, message, capsys, monkeypatch):

@@ -102,7 +102,8 @@ def test_each_pair_is_multiplied_by_a_complex_number_of_length_one(pairing):
     np.testing.assert_allclose(as_complex(y, pairing), as_complex(x, pairing) * np.exp(1j * angles), rtol=1e-12)
     slow = rotary(x, base=100, pairing=pairing).data
     np.testing.assert_allclose(
-        as_complex(slow, pairing), as_complex(x, pairing) * np.exp(1j * np.arange(7)[:, None] / 100 ** (np.arange(3) / 3)),
+        as_complex(slow, pairing),
+        as_complex(x, pairing) * np.exp(1j * np.arange(7)[:, None] / 100 ** (np.arange(3) / 3)),
         rtol=1e-12,
     )  # fmt: skip
 

@@ -201,7 +201,7 @@ class Runner:
             cached.cache_clear()
 
     def keep_free_names(self, mutant: Mutant, path: str) -> None:
-        """A function takes only code with as many free names, such as the one behind `super()`: name them, unreached."""
+        """A function takes only code with as many free names, such as that behind `super()`: name them, unreached."""
         for node in ast.walk(self.trees[mutant.file]):
             if isinstance(node, ast.FunctionDef) and (key := (first_line(node), node.name)) in mutant.scopes:
                 codes = [f.__code__ for f in self.functions[path]]

@@ -1,6 +1,6 @@
 """Attention for long contexts: block by block, so that the T × S scores never exist at once.
 
-Softmax seems to need a whole row of scores, but its sum can be kept up to date while blocks of keys come by (Milakov and
+Softmax seems to need a whole row of scores, but its sum can be kept current while blocks of keys come by (Milakov and
 Gimelshein 2018; Rabe and Staats 2021). With m the highest score so far, n = Σ e^(S − m) and A = Σ e^(S − m) V so far,
 a block with scores S and values V makes
 
