@@ -356,7 +356,7 @@ distances = range(0, 121, 2)
 for i, (name, (a, b)) in enumerate({"ones and ones": (ones, ones), "a random pair": some}.items()):
     for t, marker in ((0, ""), (500, MARKERS[i])):
         curve = [score(a, b, t, t + distance) for distance in distances]
-        axes[0, 0].plot(distances, curve, marker=marker, markersize=3, color=COLOURS[i], linestyle="" if marker else "-",
+        axes[0, 0].plot(distances, curve, marker=marker, markersize=3, color=COLOURS[i], ls="" if marker else "-",
                         label=f"{name}, query at {t}")  # fmt: skip
 print("ones and ones at distance 0, 1, 10, 100:", *(f"{score(ones, ones, 500, 500 + k):.3f}" for k in (0, 1, 10, 100)))
 label(axes[0, 0], "rotary: the score knows the distance only", "distance", "score")
