@@ -85,7 +85,7 @@ class _Blocks:
         """S of queries i and keys j."""
         scores = rows[..., i, :] @ k[..., j, :].swapaxes(-1, -2)
         if self.mask is not None:
-            mask = self.mask.reshape((1,) * (2 - self.mask.ndim) + self.mask.shape)
+            mask: Array = self.mask.reshape((1,) * (2 - self.mask.ndim) + self.mask.shape)
             mask = mask[..., i, :] if mask.shape[-2] > 1 else mask
             scores += mask[..., j] if mask.shape[-1] > 1 else mask
         if self.is_causal and j.stop > i.start + 1:

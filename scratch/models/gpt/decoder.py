@@ -27,7 +27,7 @@ import numpy as np
 from scratch.activations import gelu
 from scratch.layers import LayerNorm, Linear
 from scratch.models.gpt.model import GPT, Block
-from scratch.tensor import Array, no_grad
+from scratch.tensor import Array, as_tensor, no_grad
 
 
 class Decoder:
@@ -142,7 +142,7 @@ class Affine:
         self.eps: Array | None = None
         if norm is not None:
             b = b if norm.bias is None else b + W @ norm.bias.data
-            W = W * (norm.weight.data * math.sqrt(C))
+            W = W * (as_tensor(norm.weight).data * math.sqrt(C))
             self.eps = np.array(C * norm.eps, W.dtype)
         self.weight = W - W.mean(axis=0) if centre else W  # (out, in)
         self.bias = b - b.mean() if centre else b

@@ -9,7 +9,7 @@ places in the window, and every token has moved by one, so that nothing kept wou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ def generate(
     Raises ValueError for an empty prompt, tokens that the model lacks, and options out of range.
     """
     texts = checked(model, prompts)
-    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "rng": rng, "cache": cache}
+    options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "rng": rng, "cache": cache}
     for chosen in stream(model, prompts, max_new_tokens, **options):
         for text, token in zip(texts, chosen, strict=True):
             text.append(int(token))
@@ -133,7 +133,7 @@ def draw(p: Array, rng: np.random.Generator) -> Array:
 # -- from tokens to scores ----------------------------------------------------------------------------------------
 
 
-def _cached(model: GPT, texts: list[list[int]]) -> Iterator[Array]:
+def _cached(model: GPT, texts: list[list[int]]) -> Generator[Array, Array, None]:
     """Receives the chosen tokens (B,), yields the scores of the next ones (B, V)."""
     size = model.block_size
     decoder = Decoder(model, len(texts))
@@ -149,7 +149,7 @@ def _cached(model: GPT, texts: list[list[int]]) -> Iterator[Array]:
             logits = decoder.read(*padded([text[-size:] for text in texts]))
 
 
-def _uncached(model: GPT, texts: list[list[int]]) -> Iterator[Array]:
+def _uncached(model: GPT, texts: list[list[int]]) -> Generator[Array, Array, None]:
     """The same by `GPT.forward`, which the cache is compared with."""
     training = model.training
     while True:

@@ -115,7 +115,7 @@ class GPT(Module):
                 f"GPT expected sizes of at least 1, got {vocab_size=}, {block_size=}, {n_layer=}".replace("=", " ")
             )
         self.block_size = block_size
-        self.transformer = {
+        self.transformer: dict[str, Any] = {
             "wte": Embedding(vocab_size, n_embd),
             "wpe": Embedding(block_size, n_embd),
             "drop": Dropout(dropout),

@@ -146,10 +146,10 @@ def train(settings: Settings, run: Run, make: Callable[[Settings, int], GPT] = b
 
         run.log(step, loss=loss.item(), lr=optimizer.lr)
         if (step + 1) % settings.evaluate_every == 0 or step + 1 == settings.steps:
-            run.evaluated(step, model, **evaluate(loss_of, task, task.validation))
+            run.evaluated(step, model, **evaluate(model, loss_of, task, task.validation))
 
     model.load_state_dict(run.best)  # the weights with the lowest validation loss; only now the test set is read
-    results = report(loss_of, task)
+    results = report(model, loss_of, task)
     drawn = pictures.draw_all(run.folder, run.history(), model, task)
     run.finish(results, drawn, then=f"scratch sample gpt --run {typed(run.folder)}")
 
@@ -170,12 +170,11 @@ def load_batches(settings: Settings, task: Text | Questions) -> TextWindows | Ba
     return Batches(*task.shifted(task.train), batch_size=settings.batch_size, seed=settings.seed)
 
 
-def evaluate(loss_of: ShardedLoss, task: Text | Questions, part: np.ndarray) -> dict[str, float]:
+def evaluate(model: GPT, loss_of: ShardedLoss, task: Text | Questions, part: np.ndarray) -> dict[str, float]:
     """{'loss': mean over the targets of a part, in nats} and, of questions, the share answered right."""
-    model, blocks = loss_of.model, loss_of.model.block_size
     model.eval()
     with no_grad():
-        losses = [(loss_of(x, y).item(), int((y != IGNORED).sum())) for x, y in task.pairs(part, blocks)]
+        losses = [(loss_of(x, y).item(), int((y != IGNORED).sum())) for x, y in task.pairs(part, model.block_size)]
     model.train()
     figures = {"loss": sum(mean * n for mean, n in losses) / sum(n for _, n in losses)}
     return figures if isinstance(task, Text) else figures | {"exact_match": exact_match(model, task, part)}
@@ -191,11 +190,11 @@ def exact_match(model: GPT, task: Questions, rows: np.ndarray, batch_size: int =
     return right / len(rows)
 
 
-def report(loss_of: ShardedLoss, task: Text | Questions) -> dict[str, float]:
+def report(model: GPT, loss_of: ShardedLoss, task: Text | Questions) -> dict[str, float]:
     """The figures of the test set, or of the validation set where there is no other."""
     if not len(task.test):
-        return {"validation loss": evaluate(loss_of, task, task.validation)["loss"]}
-    figures = evaluate(loss_of, task, task.test)
+        return {"validation loss": evaluate(model, loss_of, task, task.validation)["loss"]}
+    figures = evaluate(model, loss_of, task, task.test)
     results = {"test loss": figures["loss"]}
     if isinstance(task, Questions):
         share = figures["exact_match"]
