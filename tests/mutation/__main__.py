@@ -31,7 +31,7 @@ LEFT_OUT = tuple(  # files of tests that train, start processes, or never reach 
     f"test_{name}.py"
     for name in (
         "augment", "classify", "cli", "cnn_inside", "cnn_run", "completeness", "data", "downloads", "fashion",
-        "imports", "mutation", "notebooks", "packaging", "readmes", "shapes", "training", "viz",
+        "imports", "mutation", "notebooks", "packaging", "readmes", "resilience", "shapes", "training", "viz",
         "viz_cnn", "weeks", "weights",
     )
 )  # fmt: skip
