@@ -27,12 +27,13 @@ def main() -> None:
     p.add_argument("--preset", default="default")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     p.add_argument("--headline", default="test accuracy", help="the figure that `scratch list` shows")
+    p.add_argument("--folder", type=Path, help="keeps the runs in FOLDER/SEED; those finished there are not repeated")
     a = p.parse_args()
 
     train = model_part(a.model, "train")
     settings = to_json(with_preset(train.Settings, train.PRESETS, a.preset))
-    with TemporaryDirectory() as folder:
-        runs = [measure(a.model, a.preset, seed, Path(folder) / str(seed)) for seed in a.seeds]
+    with TemporaryDirectory() as temporary:
+        runs = [measure(a.model, a.preset, seed, (a.folder or Path(temporary)) / str(seed)) for seed in a.seeds]
     for seed, run in zip(a.seeds, runs, strict=True):
         say(f"seed {seed}: " + ", ".join(f"{name} {number(name, value)}" for name, value in run["figures"].items()))
     figures = [run["figures"] for run in runs]
@@ -58,7 +59,8 @@ def main() -> None:
 
 def measure(model: str, preset: str, seed: int, folder: Path) -> dict:
     command = [sys.executable, "-m", "scratch", "train", model, "--preset", preset, "--seed", str(seed)]
-    subprocess.run([*command, "--folder", str(folder)], check=True, stdout=subprocess.DEVNULL)
+    if not (folder / RESULTS).exists():
+        subprocess.run([*command, "--folder", str(folder)], check=True, stdout=subprocess.DEVNULL)
     return json.loads((folder / RESULTS).read_text(encoding="utf-8"))
 
 
