@@ -143,6 +143,11 @@ def run(*arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+def counts(done: subprocess.CompletedProcess) -> list[int]:
+    """Faults, killed, equivalent, survived: the last row of the table."""
+    return [int(cell) for cell in done.stdout.splitlines()[-1].split("|")[2:6]]
+
+
 @needs_fork
 def test_a_toy_with_known_survivors(tmp_path):
     for file, text in {
@@ -167,21 +172,21 @@ def test_a_toy_with_known_survivors(tmp_path):
 
     again = run(*arguments)  # nothing is tried twice
     assert " 0 to try" in again.stdout
-    assert again.stdout.splitlines()[-1].split() == done.stdout.splitlines()[-1].split()
+    assert counts(again) == counts(done)
 
     named = [{"reason": "10 either way", "mutants": [f"scratch/losses/toy.py::{survivors[0]}"]}]
     (tmp_path / "tests/mutation").mkdir()
     (tmp_path / "tests/mutation/equivalent.json").write_text(json.dumps(named), encoding="utf-8")
-    total, killed, equivalent, left = run(*arguments).stdout.splitlines()[-1].split()[1:5]
-    assert (equivalent, left) == ("1", "2") and int(total) == int(killed) + 3
+    total, killed, equivalent, left = counts(run(*arguments))
+    assert (equivalent, left) == (1, 2) and total == killed + 3
 
 
 @needs_fork
 def test_the_faults_of_a_loss_are_caught():
     tests = "tests/test_losses.py::test_distances"
     done = run("--only", "distances.py::mse_loss.backward", "--tests", tests)
-    total, killed = done.stdout.splitlines()[-1].split()[1:3]
-    assert total == killed and int(total) > 8, done.stdout + done.stderr
+    total, killed, *_ = counts(done)
+    assert total == killed > 8, done.stdout + done.stderr
     assert done.returncode == 0
 
 
@@ -191,3 +196,17 @@ def test_faults_are_listed_and_sampled_the_same_each_time(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 16 and lines[:8] == lines[8:]
     assert lines[7].startswith("7 faults in ")
+
+
+def test_a_table_of_several_files_counts_a_fault_as_killed_where_one_says_so(tmp_path, capsys):
+    only = "losses/distances.py::mse_loss.backward"
+    assert main(["--list", "--only", only]) == 0
+    first, second, third = capsys.readouterr().out.splitlines()[:3]
+    rows = {"one": [(first, "survived"), (second, "killed")], "two": [(first, "killed"), (third, "survived")]}
+    for name, verdicts in rows.items():
+        lines = [json.dumps({"mutant": key, "verdict": verdict, "seconds": 60.0}) for key, verdict in verdicts]
+        (tmp_path / name).write_text("\n".join(lines), encoding="utf-8")
+    assert main(["--table", str(tmp_path / "one"), str(tmp_path / "two"), "--only", only, "--equivalent"]) == 1
+    *_, row, untried = capsys.readouterr().out.splitlines()
+    total = int(untried.split()[0]) + 3
+    assert [cell.strip() for cell in row.split("|")[1:-1]] == ["all", f"{total}", "2", "0", "1", "66.7 %", "3.0"]

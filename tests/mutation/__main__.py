@@ -3,6 +3,7 @@
 python -m tests.mutation --list --only losses/                which faults there are
 python -m tests.mutation --out /tmp/mutation.jsonl            try them; the same command again goes on
 python -m tests.mutation --out /tmp/mutation.jsonl --retry    the survivors again, after tests were added
+python -m tests.mutation --table /tmp/one.jsonl /tmp/two.jsonl    the counts by folder, of several such files
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=10.0, help="seconds of tests for a fault (10)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSON lines; what is in it is not tried again")
     parser.add_argument("--retry", action="store_true", help="try those in --out again that survived")
+    parser.add_argument("--table", type=Path, nargs="+", metavar="FILE", help="count what such files hold, try nothing")
     parser.add_argument("--equivalent", action="store_true", help="try also what equivalent.json lists")
     parser.add_argument("--tests", nargs="+", default=["tests"], metavar="PATH", help="where tests are (tests)")
     parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)  # for tests of this script
@@ -68,7 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
         print("planting faults needs os.fork, which this system does not have")
         return 2
     reasons = {} if asked.equivalent else equivalents(root)
-    results = read_results(asked.out)
+    if asked.table:
+        return 1 if summary(chosen, reasons, read_results(*asked.table)) else 0
+    results = read_results(*([asked.out] if asked.out else []))
     todo = [
         mutant
         for mutant in chosen
@@ -123,11 +127,15 @@ def equivalents(root: Path) -> dict[str, str]:
     return {key: group["reason"] for group in groups for key in group["mutants"]}
 
 
-def read_results(path: Path | None) -> dict[str, Any]:
-    if path is None or not path.exists():
-        return {}
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return {row.pop("mutant"): row for row in rows}
+def read_results(*paths: Path) -> dict[str, Any]:
+    """{key: verdict}; the last line of a key counts, and over several files that a test has caught it."""
+    results: dict[str, Any] = {}
+    for path in paths:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+        for key, row in {row.pop("mutant"): row for row in rows}.items():
+            if key not in results or results[key]["verdict"] != "killed":
+                results[key] = row
+    return results
 
 
 def folder(mutant: Mutant) -> str:
@@ -136,20 +144,27 @@ def folder(mutant: Mutant) -> str:
 
 
 def summary(chosen: list[Mutant], reasons: dict[str, str], results: dict[str, Any]) -> int:
-    """Print the counts by folder; the number of faults that no test has caught."""
+    """Print the counts by folder as a Markdown table; the number of faults that were tried and that no test caught."""
     counts: dict[str, Counter[str]] = {}
     for mutant in chosen:
-        verdict = "equivalent" if mutant.key in reasons else results[mutant.key]["verdict"]
+        result = results.get(mutant.key, {"verdict": "untried"})
+        verdict = "equivalent" if mutant.key in reasons else result["verdict"]
         for row in (folder(mutant), "all"):
-            counts.setdefault(row, Counter())[verdict] += 1
-    counts["all"] = counts.pop("all", Counter())  # last
-    print(f"\n{'':34} {'total':>6} {'killed':>7} {'equivalent':>11} {'survived':>9} {'kill rate':>10}")
+            count = counts.setdefault(row, Counter())
+            count["total"] += 1
+            count[verdict if verdict in ("equivalent", "killed", "untried") else "survived"] += 1
+            count["milliseconds"] += round(1000 * result.get("seconds", 0))
+    counts["all"] = everything = counts.pop("all", Counter())  # last
+    print(f"\n| {'':32} | faults | killed | equivalent | survived | kill rate | minutes |")
+    print(f"|{'-' * 34}|-------:|-------:|-----------:|---------:|----------:|--------:|")
     for row, count in counts.items():
-        total, killed, same = count.total(), count["killed"], count["equivalent"]
-        left = total - killed - same
-        rate = f"{100 * killed / (total - same):.1f} %" if total > same else "–"
-        print(f"{row:34} {total:6,} {killed:7,} {same:11,} {left:9,} {rate:>10}")
-    return counts["all"].total() - counts["all"]["killed"] - counts["all"]["equivalent"]
+        tried = count["killed"] + count["survived"]
+        rate = f"{100 * count['killed'] / tried:.1f} %" if tried else "–"
+        numbers = f"{count['total']:6,} | {count['killed']:6,} | {count['equivalent']:10,} | {count['survived']:8,}"
+        print(f"| {row:32} | {numbers} | {rate:>9} | {count['milliseconds'] / 60_000:7.1f} |")
+    if everything["untried"]:
+        print(f"{everything['untried']:,} of them have not been tried")
+    return everything["survived"]
 
 
 if __name__ == "__main__":

@@ -47,7 +47,9 @@ class Child:
     pid: int
     pipe: int
     folder: Path
-    waited: float = 0.0
+    waited: float = 0.0  # seconds in all
+    idle: float = 0.0  # seconds since it last computed something
+    used: float = 0.0  # seconds of a processor
     text: bytes = b""
     task: Any = None
 
@@ -184,7 +186,8 @@ class Runner:
             following = items[i + 1] if i + 1 < len(items) else None
             if not self.passes(item, following):
                 return {"verdict": "killed", "tests": i + 1, "test": item.nodeid}
-        return {"verdict": "survived", "tests": len(items)}
+        every = len(self.tests_of[(mutant.file, *mutant.scopes[-1])])
+        return {"verdict": "survived", "tests": len(items), "left": every - len(items)}  # left: for want of time
 
     def plant(self, mutant: Mutant) -> None:
         path = str(self.options.root / mutant.file)
@@ -227,7 +230,10 @@ class Runner:
     def run_children(
         self, tasks: Iterator[tuple[Any, Callable[[], Any]]], done: Callable[[Any, Any], None], seconds: float = 0
     ) -> None:
-        """`done(name, answer)` for each task, `jobs` of them at a time. A child that needs too long is ended."""
+        """`done(name, answer)` for each task, `jobs` of them at a time. A child that needs too long is ended.
+
+        Too long is too much of a processor's time, which a busy machine does not lengthen, or a wait for nothing.
+        """
         running: dict[int, Child] = {}
         allowed = seconds or 3 * self.options.limit + 1
         while True:
@@ -241,11 +247,13 @@ class Runner:
             ready, _, _ = select.select(list(running), [], [], 0.5)
             for child in list(running.values()):
                 # Counted in short steps: a machine that sleeps, or a program that is stopped for a while, is no fault.
-                child.waited += min(time.monotonic() - start, 0.6)
+                step, used = min(time.monotonic() - start, 0.6), processor_seconds(child.pid)
+                child.waited += step
+                child.idle, child.used = (0.0, used) if used > child.used else (child.idle + step, used)
                 text = os.read(child.pipe, 1 << 20) if child.pipe in ready else None
                 if text:
                     child.text += text
-                elif text == b"" or child.waited > 2 * allowed:
+                elif text == b"" or child.idle > max(10.0, allowed / 2) or child.waited > 20 * allowed:
                     del running[child.pipe]
                     done(child.task, end(child))
 
@@ -271,6 +279,15 @@ class Runner:
         with os.fdopen(write, "w") as pipe:
             json.dump(answer, pipe)
         os._exit(0)
+
+
+def processor_seconds(pid: int) -> float:
+    """How long a process has computed; always 0 where /proc does not tell, as if it had waited."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def end(child: Child) -> dict[str, Any]:
