@@ -29,6 +29,7 @@ from scratch.data.digits import DIGIT_NAMES
 from scratch.data.mnist import FASHION_NAMES
 from scratch.data.sources import SOURCES, File
 from scratch.models.mlp.train import IMAGES, PRESETS, load_data
+from tests.damage import mutated
 
 TRAIN, TEST = 240, 30
 
@@ -287,22 +288,6 @@ def test_a_small_file_cannot_fill_the_memory(tmp_path):
     assert (tmp_path / "bomb").stat().st_size < 50_000
     with pytest.raises(ValueError, match="bomb is too long: expected 1,000 bytes unpacked"):
         unpacked(tmp_path / "bomb", 1000)
-
-
-def mutated(content: bytes, rng: random.Random) -> bytes:
-    """One fault of the kinds that files suffer: flipped bits, a cut, bytes inserted, removed, zeroed, or repeated."""
-    at, length = rng.randrange(len(content)), rng.randrange(1, 20)
-    head, middle, tail = content[:at], content[at : at + length], content[at + length :]
-    kinds = [
-        head + bytes(b ^ 1 << rng.randrange(8) for b in middle) + tail,
-        head + bytes([content[at] ^ 1 << rng.randrange(8)]) + content[at + 1 :],
-        head,
-        head + rng.randbytes(length) + content[at:],
-        head + tail,
-        head + bytes(len(middle)) + tail,
-        head + middle + middle + tail,
-    ]
-    return rng.choice(kinds)
 
 
 @pytest.mark.parametrize("packed", [True, False])

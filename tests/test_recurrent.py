@@ -27,6 +27,11 @@ MAKERS = {
 every_kind = pytest.mark.parametrize("kind", MAKERS)
 
 
+@pytest.fixture(autouse=True)
+def _the_same_numbers_whichever_tests_ran_before():
+    rng.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
 def made(kind, **options):
     """The layer in float64 with random weights and biases, and random first states."""
     layer = MAKERS[kind](**options).to(np.float64)

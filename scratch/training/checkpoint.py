@@ -23,8 +23,8 @@ from scratch.weights import load_file, load_metadata, save_file
 FORMAT = "scratch checkpoint 1"
 NUMBER = (int, float)
 FACTS: dict[str, tuple[type, ...]] = {
-    "step": (int,), "seconds": NUMBER, "best": (*NUMBER, type(None)), "log_bytes": (int,), "settings": (dict,),
-    "states": (dict,), "random": (dict,),
+    "step": (int,), "seconds": NUMBER, "best": (*NUMBER, type(None)), "log_bytes": (int,), "log_crc32": (int,),
+    "settings": (dict,), "states": (dict,), "random": (dict,),
 }  # fmt: skip
 
 
@@ -51,9 +51,10 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         came = metadata.get("format", "no format")
         raise ValueError(f"{path}: expected a checkpoint ({FORMAT!r}), found a file with {came!r}")
     arrays, text = load_file(path), metadata.get("facts", "")
-    if metadata.keys() != {"format", "facts"}:  # the first checkpoints had no sum
-        if metadata.get("sha256") != sha256(arrays, text):
-            raise ValueError(f"{path}: the checkpoint is damaged: the SHA-256 of its contents is not the one saved")
+    if "sha256" not in metadata:
+        raise ValueError(f"{path}: expected a checkpoint with the SHA-256 of its contents, found none")
+    if metadata["sha256"] != sha256(arrays, text):
+        raise ValueError(f"{path}: the checkpoint is damaged: the SHA-256 of its contents is not the one saved")
     try:
         facts = json.loads(text)
         wrong = [name for name, kinds in FACTS.items() if type(facts[name]) not in kinds]

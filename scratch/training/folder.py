@@ -116,13 +116,13 @@ class Log:
     `crc32` is that of everything written. Raises ValueError for a file that is shorter or not the one with that sum.
     """
 
-    def __init__(self, path: Path, size: int = 0, crc32: int | None = None):
+    def __init__(self, path: Path, size: int = 0, crc32: int = 0):
         present = path.stat().st_size if path.exists() else 0
         if present < size:
             raise ValueError(f"{path}: expected at least the {size} bytes that the checkpoint knows, found {present}")
         self._file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115
         self.crc32 = zlib.crc32(self._file.read(size))
-        if crc32 not in (None, self.crc32):
+        if self.crc32 != crc32:
             self._file.close()
             raise ValueError(f"{path} is damaged: its first {size} bytes are not those that the checkpoint knows")
         self._file.seek(size)

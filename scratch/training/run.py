@@ -127,7 +127,7 @@ class Run:
             self._earlier = self.seconds
             self.best_value = math.inf if facts["best"] is None else facts["best"]
             self.best = {key.removeprefix("best."): a for key, a in arrays.items() if key.startswith("best.")}
-            self._log = Log(self.folder / LOG, facts["log_bytes"], facts.get("log_crc32"))
+            self._log = Log(self.folder / LOG, facts["log_bytes"], facts["log_crc32"])
         except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
             raise ValueError(f"{self.folder / CHECKPOINT} does not fit this model: {error!r}") from error
         except ValueError as error:

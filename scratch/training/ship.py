@@ -67,7 +67,7 @@ def shipped(path: Path, model: str, kind: type) -> tuple[Any, dict[str, np.ndarr
     except (AttributeError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected settings of {model} on the card, found other text ({error})") from error
     arrays = load_file(path)
-    if "sha256" in card and card["sha256"] != checkpoint.sha256(arrays):
+    if card.get("sha256") != checkpoint.sha256(arrays):
         raise ValueError(f"{path}: the weights are damaged: their SHA-256 is not the one on the card")
     return settings, arrays
 
