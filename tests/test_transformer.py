@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import re
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -25,6 +27,8 @@ from scratch.training import Run, checkpoint
 from scratch.training.folder import CHECKPOINT, LOG
 from scratch.training.report import RESULTS
 from scratch.training.settings import from_json, with_preset
+from scratch.training.ship import shipped
+from scratch.weights import load_metadata
 from tests import lockstep
 
 TINY = {"vocab_size": 7, "d_model": 4, "nhead": 2, "num_encoder_layers": 1, "num_decoder_layers": 1,
@@ -153,10 +157,15 @@ def test_no_place_sees_a_later_token(norm_first):
 
 def test_a_source_of_nothing_but_padding_gives_numbers():
     """Its memory cannot be asked: attention gives zeros, the residual goes on."""
-    model = restless(Transformer(**SMALL))
-    source = np.array([[0, 0, 0], [3, 4, 5]])
-    assert np.isfinite(model(source, rows(3, 3, begin=1)).data).all()
+    model = restless(Transformer(**SMALL).to(np.float64))
+    source, target = np.array([[0, 0, 0], [3, 4, 5]]), rows(3, 3, begin=1)
+    assert np.isfinite(model(source, target).data).all()
     assert np.isfinite(beam_search(model, source, 2).scores).all()
+    memory, padding = model.encode(source)
+    both = [model.decode(target, x, padding).data for x in (memory, Tensor(memory.data + 100.0 * padding[..., None]))]
+    np.testing.assert_allclose(*both, rtol=1e-5, atol=1e-5)
+    summed_loss(model, source, target)[0].backward()
+    assert all(np.isfinite(parameter.grad).all() for parameter in model.parameters())
 
 
 def test_what_is_refused():
@@ -168,8 +177,12 @@ def test_what_is_refused():
         model(good[:, :0], good)
     with pytest.raises(ValueError, match=r"got shape \(3,\)"):
         model(good[0], good)
-    with pytest.raises(ValueError, match="indices from 0 to 8, got 9"):
-        model(good, good + 6 * (good == 3) + (9 - good) * (good > 3))
+    with pytest.raises(ValueError, match="batches of tgt .* and memory .* differ"):
+        model(good, good[:1])
+    for wrong in (good + (9 - good) * (good > 3), good - good.max() - 1):
+        for source, target in ((wrong, good), (good, wrong)):
+            with pytest.raises(ValueError, match="Embedding expected indices from 0 to 8, got (9|-)"):
+                model(source, target)
     with pytest.raises(ValueError, match="got dtype float64"):
         model(good * 1.0, good)
     for options, message in [({"max_length": 13}, "max_length must be from 1 to 12, got 13"),
@@ -180,8 +193,30 @@ def test_what_is_refused():
             beam_search(model, good, **options)
     with pytest.raises(ValueError, match="width >= 1 and alpha >= 0, got 0 and 0.6"):
         beam_search(model, good, width=0)
+    with pytest.raises(ValueError, match="width >= 1 and alpha >= 0, got 2.5 and 0.6"):
+        beam_search(model, good, width=2.5)
+    with pytest.raises(ValueError, match="max_length must be from 1 to 12, got 2.5"):
+        greedy(model, good, 2.5)
     with pytest.raises(ValueError, match="got 2 and nan"):
         beam_search(model, good, width=2, alpha=float("nan"))
+    decoder = CachedDecoder(model, good)
+    for _ in range(12):
+        decoder.read(np.array([3, 4]))
+    with pytest.raises(ValueError, match="T from 1 to 0, got shape .* after 12 places"):
+        decoder.read(np.array([3, 4]))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"num_encoder_layers": 0}, {"num_decoder_layers": -1}, {"max_length": 0}, {"pad": 9}, {"pad": -1}]
+)
+def test_sizes_that_are_refused(wrong):
+    with pytest.raises(ValueError, match="Transformer expected at least one layer a side, max_length of at least 1"):
+        Transformer(**{**SMALL, **wrong})
+
+
+def test_no_sources_have_no_answers():
+    model, none = Transformer(**SMALL), rows(3)[:0]
+    assert len(greedy(model, none)) == 0 and beam_search(model, none, 2).tokens.shape[:2] == (0, 2)
 
 
 # -- decoding ---------------------------------------------------------------------------------------------------
@@ -535,6 +570,16 @@ def test_maps_are_the_weights_that_the_model_uses(norm_first):
     assert (np.triu(maps.decoder, 1) == 0).all() and model.training
     np.testing.assert_allclose(inside.alignment(model, source, target, 0), maps.cross[0].mean(axis=0))
 
+    for layer in range(2):
+        q, k = inside.queries_and_keys(model, source, target, layer)
+        e = np.tril(np.exp(q @ k.swapaxes(-1, -2) / 2))
+        np.testing.assert_allclose(maps.decoder[layer], e / e.sum(axis=-1, keepdims=True), rtol=1e-9, atol=1e-15)
+    assert model.training
+    for wrong in (2, -3):
+        for look in (inside.alignment, inside.queries_and_keys):
+            with pytest.raises(ValueError, match=f"the decoder has 2 layers, got layer {wrong}"):
+                look(model, source, target, wrong)
+
     model.eval()
     x, attn = model.embed(source), model.encoder[0].self_attn
     x = model.encoder[0].norm1(x) if norm_first else x
@@ -575,6 +620,22 @@ def test_a_sample_shows_the_answer_and_where_it_looked(tmp_path, monkeypatch, ca
             sample.main(["--run", str(run.folder), *words])
 
 
+SHIPPED = resources.files("scratch.models.transformer") / "weights.safetensors"
+
+
+@pytest.mark.skipif(not SHIPPED.is_file(), reason="the weights are not there yet")
+def test_the_shipped_weights_give_the_figures_on_their_card():
+    """In 16 bits; the card was written from the run in 32."""
+    card = load_metadata(SHIPPED)
+    model, pairs = sample.load_weights(SHIPPED)
+    assert shipped(SHIPPED, "transformer", Settings)[0] == Settings()
+    assert "scratch train transformer --preset default --seed 0" in card["made by"]
+    test = evaluate(model, pairs.test)
+    for name, value, margin in (("exact match", 100 * test["exact_match"], 0.11), ("loss", test["loss"], 1e-3)):
+        assert abs(float(re.search(rf"test {name} ([\d.]+)", card["figures"])[1]) - value) < margin, name
+    assert test["exact_match"] >= 0.995
+
+
 # -- ablations --------------------------------------------------------------------------------------------------
 
 
@@ -605,6 +666,29 @@ def test_each_ablation_takes_away_what_it_says():
     np.testing.assert_allclose(queries(source, target).data, made["no scaling"](source, target).data, rtol=1e-10)
 
 
+def test_measured_ablations_name_their_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr(ablations, "load_pairs", lambda settings: some_pairs())
+    monkeypatch.setattr(transformer, "load_pairs", lambda settings: some_pairs())
+    monkeypatch.setattr(pictures, "draw_all", lambda *arguments: [])
+    for group in (ablations.ABLATIONS, ablations.SIX):
+        assert all(ablations.BASE["steps"] >= {**ablations.BASE, **changes}["steps"] for changes, _ in group.values())
+        changes, make = list(group.values())[1]
+        figures = ablations.measure("one", {**changes, **SHORT, "steps": 99}, make, 0, 2, tmp_path)
+        assert set(ablations.COLUMNS) - set(figures) == {"loss at step 100"} and 0 < figures["largest weight"] <= 1
+    settings = Settings(**ablations.BASE | ablations.AT_ONCE)
+    rates = [transformer.learning_rate(each)(step) for each, step in ((settings, 0), (Settings(), 399))]
+    assert rates[0] == pytest.approx(rates[1])
+
+
+def test_heads_without_scaling_are_surer():
+    settings = Settings(data="reverse")
+    weights = {}
+    for name in ("as it is", "no scaling", "no residual"):
+        manual_seed(0)
+        weights[name] = ablations.largest_weight(ablations.ABLATIONS[name][1](settings, 13, 18), settings)
+    assert weights["no residual"] < weights["as it is"] < weights["no scaling"]
+
+
 def test_pictures_are_drawn_and_the_model_left_as_it_was(tmp_path, monkeypatch):
     drawn = {}
     monkeypatch.setattr(pictures.viz, "save", lambda figure, path: drawn.setdefault(path, figure) and path)
@@ -612,7 +696,7 @@ def test_pictures_are_drawn_and_the_model_left_as_it_was(tmp_path, monkeypatch):
     log = [{"step": 0, "loss": 2.0}, {"step": 1, "loss": 1.5}, {"step": 2, "validation_loss": 1.4,
                                                                "validation_exact_match": 0.25}]  # fmt: skip
     files = pictures.draw_all(tmp_path, log, model, pairs)
-    assert [file.name for file in files] == ["curves.png", "alignment.png", "heads.png"] and model.training
+    assert [file.stem for file in files] == ["curves", "alignment", "heads", "attention"] and model.training
     heads = drawn[tmp_path / "heads.png"].axes
     source, target = trimmed(*(part[:1] for part in pairs.test.arrays))
     maps = inside.attention_maps(model, source, target[:, :-1]).cross.reshape(4, *source.shape[1:], -1)
@@ -620,6 +704,29 @@ def test_pictures_are_drawn_and_the_model_left_as_it_was(tmp_path, monkeypatch):
     shown = np.asarray(heads[3].images[0].get_array())
     np.testing.assert_allclose(shown.ravel(), maps[3].ravel(), rtol=1e-6)
     assert [label.get_text() for label in heads[0].get_yticklabels()] == pairs.tokenizer.symbols(target[0, 1:])
+    steps = drawn[tmp_path / "attention.png"].axes
+    first = inside.attention_maps(model, source, target[:, :-1]).decoder[0, 0, :6, :6]
+    np.testing.assert_allclose(np.asarray(steps[3].images[0].get_array()), first, rtol=1e-5)
+
+
+def test_steps_of_attention_show_their_numbers():
+    """2·1 + 0·1 = 2, over √2 is 1.41; a query that sees two keys with scores 0 and 1.41 weighs them 0.20 and 0.80."""
+    from scratch import viz
+
+    queries, keys = np.array([[2.0, 0.0], [1.0, 1.0]]), np.array([[1.0, -1.0], [1.0, 1.0]])
+    page = viz.attention_steps(queries, keys, "ab", "cd", allowed=np.tri(2, dtype=bool), title="here")
+    told = [[text.get_text() for text in axes.texts] for axes in page.axes]
+    assert told == [["2.0", "2.0", "0.0", "2.0"], ["1.4", "1.4", "0.0", "1.4"], ["1.4", "−∞", "0.0", "1.4"],
+                    ["1.00", ".00", ".20", ".80"]]  # fmt: skip
+    assert [axes.get_title(loc="left")[:7] for axes in page.axes] == ["1  scor", "2  scal", "3  mask", "4  soft"]
+    assert viz.attention_steps(-queries, keys, "ab", "cd").axes[0].texts[0].get_text() == "−2.0"
+    for given, message in [((queries, keys[:, :1], "ab", "cd"), "queries .T, hd. and keys"),
+                           ((queries, keys, "a", "cd"), "expected 2 row and 2 column labels, at most 10, got 1 and 2"),
+                           ((np.ones((11, 2)), keys, "abcdefghijk", "cd"), "at most 10")]:  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            viz.attention_steps(*given)
+    with pytest.raises(ValueError, match="a mask .* with a key for every query"):
+        viz.attention_steps(queries, keys, "ab", "cd", allowed=np.array([[True, True], [False, False]]))
 
 
 def test_attention_maps_refuse_what_they_cannot_show():

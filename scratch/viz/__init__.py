@@ -3,7 +3,7 @@
 Matplotlib is imported inside the functions, never through pyplot: no window, no global state.
 """
 
-from scratch.viz.attention import attention_maps
+from scratch.viz.attention import attention_maps, attention_steps
 from scratch.viz.boundary import boundary_animation, boundary_grid, decision_boundary
 from scratch.viz.confusion import confusion
 from scratch.viz.curves import compare_runs, loss_curves, smoothed
@@ -12,6 +12,7 @@ from scratch.viz.heat import heat_maps, receptive_fields
 from scratch.viz.images import first_layer_weights, image_grid, worst_mistakes
 from scratch.viz.pairs import adversarial_pairs, segmentation
 from scratch.viz.photo import read_photo
+from scratch.viz.sound import speech
 from scratch.viz.style import figure, save
 from scratch.viz.surfaces import histograms, surface_paths
 from scratch.viz.tape import draw_tape, keep_gradients, tape_text
@@ -19,6 +20,7 @@ from scratch.viz.tape import draw_tape, keep_gradients, tape_text
 __all__ = [
     "adversarial_pairs",
     "attention_maps",
+    "attention_steps",
     "boundary_animation",
     "boundary_grid",
     "compare_runs",
@@ -39,6 +41,7 @@ __all__ = [
     "save",
     "segmentation",
     "smoothed",
+    "speech",
     "surface_paths",
     "tape_text",
     "worst_mistakes",

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from scratch.data import trimmed
 from scratch.layers import MultiheadAttention
+from scratch.models.transformer.inside import attention_maps
 from scratch.models.transformer.model import Transformer
-from scratch.models.transformer.train import Settings, build, train
+from scratch.models.transformer.train import Settings, build, load_pairs, train
 from scratch.module import Module
 from scratch.tensor import Tensor
 from scratch.training import Run, RunStopped
@@ -89,6 +91,9 @@ def without_residual(*arguments: Any) -> Transformer:
 
 
 BASE: dict[str, Any] = {"data": "reverse", "steps": 1500, "cooldown": 500, "evaluate_every": 500}
+DEEP: dict[str, Any] = {"layers": 6, "steps": 750, "cooldown": 250, "evaluate_every": 250}
+AT_ONCE: dict[str, Any] = {"warmup": 1, "rate": Settings.rate / math.sqrt(Settings.warmup)}  # to the same highest rate
+
 ABLATIONS: dict[str, tuple[dict[str, Any], Make]] = {
     "as it is": ({}, build),
     "no scaling": ({}, without_scaling),
@@ -96,38 +101,66 @@ ABLATIONS: dict[str, tuple[dict[str, Any], Make]] = {
     "no positions": ({}, of_kind(WithoutPositions)),
     "no residual": ({}, without_residual),
     "no warm-up": ({"warmup": 1}, build),
+    "no warm-up, same highest rate": (AT_ONCE, build),
     "pre-norm": ({"norm_first": True}, build),
     "pre-norm, no warm-up": ({"norm_first": True, "warmup": 1}, build),
     "no label smoothing": ({"label_smoothing": 0.0}, build),
 }
-COLUMNS = ("loss at step 0", "final loss", "test loss", "test exact match")
+SIX: dict[str, tuple[dict[str, Any], Make]] = {
+    "post-norm": (DEEP, build),
+    "post-norm, no warm-up, same highest rate": (DEEP | AT_ONCE, build),
+    "pre-norm": (DEEP | {"norm_first": True}, build),
+    "pre-norm, no warm-up, same highest rate": (DEEP | AT_ONCE | {"norm_first": True}, build),
+    "post-norm, no residual": (DEEP, without_residual),
+}
+COLUMNS = ("largest weight", "loss at step 0", "loss at step 100", "final loss", "test loss", "test exact match")
+
+
+def largest_weight(model: Transformer, settings: Settings) -> float:
+    """How sure a head is before training: the last layer looking at the source, the largest weight of each query.
+
+    The mean over heads and queries for the first test pair; 1 / S where every place of the source counts alike.
+    """
+    source, target = trimmed(*(rows[:1] for rows in load_pairs(settings).test.arrays))
+    return float(attention_maps(model, source, target[:, :-1]).cross[-1].max(axis=-1).mean())
 
 
 def measure(name: str, changes: dict[str, Any], make: Make, seed: int, steps: int, parent: Path) -> dict[str, float]:
-    """The figures of one run; those of a run that broke off are missing."""
-    settings = Settings(**{**BASE, "steps": steps, "seed": seed, **changes})
+    """The figures of one run, with `steps` as its longest; those of a run that broke off are missing."""
+    chosen = {**BASE, **changes}
+    settings = Settings(**{**chosen, "steps": min(steps, chosen["steps"]), "seed": seed})
+    seen: dict[str, float] = {}
+
+    def make_and_look(*arguments: Any) -> Transformer:
+        model = make(*arguments)
+        seen["largest weight"] = largest_weight(model, settings)
+        return model
+
     run = Run.create("transformer", settings, name, parent=parent)
     try:
-        train(settings, run, make)
-        return json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["figures"]
+        train(settings, run, make_and_look)
+        seen |= json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["figures"]
     except RunStopped as stop:
         say(str(stop))
-        return {}
     finally:
         run.close()
+    return seen
 
 
 def main() -> None:
     p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     p.add_argument("--parent", type=Path, default=Path("runs/ablations"), help="where the run folders go")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--steps", type=int, default=BASE["steps"])
+    p.add_argument("--steps", type=int, default=BASE["steps"], help="of each run, at most")
     a = p.parse_args()
-    rows = [f"| what | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for name, (changes, make) in ABLATIONS.items():
-        figures = measure(name, changes, make, a.seed, a.steps, a.parent)
-        rows.append(f"| {name} | " + " | ".join(number(c, figures.get(c, np.nan)) for c in COLUMNS) + " |")
-    say("\n" + "\n".join(rows))
+    rows = []
+    for layers, group in ((2, ABLATIONS), (6, SIX)):
+        rows += ["", f"| {layers} layers | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+        for name, (changes, make) in group.items():
+            figures = measure(name, changes, make, a.seed, a.steps, a.parent)
+            rows.append(f"| {name} | " + " | ".join(number(c, figures.get(c, np.nan)) for c in COLUMNS) + " |")
+            say(rows[-1])
+    say("\n".join(rows))
 
 
 if __name__ == "__main__":

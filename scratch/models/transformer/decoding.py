@@ -59,9 +59,10 @@ def beam_search(
     A hypothesis that ends keeps its place, and the search goes on with as many fewer (Sutskever et al. 2014); so width
     1 is greedy, and a width of as many places as there are sequences tries them all. One of `max_length` tokens stops
     there. Shapes: source (B, S) → tokens (B, W, T), scores (B, W).
-    Raises ValueError for a width below 1, a negative alpha, and a max_length outside 1 … model.max_length.
+    Raises ValueError for a width that is no whole number of at least 1, a negative alpha, and a max_length outside
+    1 … model.max_length.
     """
-    if width < 1 or not alpha >= 0:
+    if not isinstance(width, (int, np.integer)) or width < 1 or not alpha >= 0:
         raise ValueError(f"beam_search expected width >= 1 and alpha >= 0, got {width} and {alpha}")
     longest, B = _longest(model, max_length), len(source)
     tokens = np.full((B, width, 1), BEGIN)
@@ -72,11 +73,11 @@ def beam_search(
         decoder = _decoder(model, source, width, cache)
         for _ in range(longest):
             logits = decoder.read(tokens[:, :, -1].reshape(-1))
-            longer = log_p[:, :, None] + log_softmax(logits, dim=-1).data.reshape(B, width, -1)
-            V = longer.shape[2]
+            V = logits.shape[-1]
+            longer = log_p[:, :, None] + log_softmax(logits, dim=-1).data.reshape(B, width, V)
             longer[~running] = -np.inf  # the one continuation of a hypothesis that has ended is padding,
             longer[~running & (log_p > -np.inf), model.pad] = np.inf  # which comes before all others and costs nothing
-            best = np.argsort(-longer.reshape(B, -1), axis=1, kind="stable")[:, :width]
+            best = np.argsort(-longer.reshape(B, width * V), axis=1, kind="stable")[:, :width]
             parent, token = best // V, best % V
             row = np.arange(B)[:, None]
             chosen = longer[row, parent, token]
@@ -126,7 +127,7 @@ def _decoder(model: Any, source: Any, width: int, cache: bool) -> Any:
 
 def _longest(model: Any, max_length: int | None) -> int:
     longest = model.max_length if max_length is None else max_length
-    if not 1 <= longest <= model.max_length:
+    if not isinstance(longest, (int, np.integer)) or not 1 <= longest <= model.max_length:
         raise ValueError(f"max_length must be from 1 to {model.max_length}, got {max_length}")
     return longest
 

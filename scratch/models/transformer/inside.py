@@ -3,6 +3,7 @@
     question                                               function                idea
     who looks at whom, in every layer and head?            attention_maps          the weights P of each attention
     where does each written token come from?               alignment               the decoder's looks at the source
+    how does a head come to its weights?                   queries_and_keys        Q and K, to be multiplied on paper
     what did it hold possible?                             next_token              softmax(logits) at every place
     what would each layer predict already?                 logit_lens              every layer's output, scored
 
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from scratch.activations import softmax
-from scratch.layers import MultiheadAttention
+from scratch.layers import MultiheadAttention, linear
 from scratch.models.transformer.model import Transformer
 from scratch.module import Module, observe
 from scratch.tensor import Array, Tensor, no_grad
@@ -61,7 +62,27 @@ def alignment(model: Transformer, source: Array, target: Array, layer: int = -1)
 
     Row t belongs to the token that is written after target[: t + 1].
     """
-    return attention_maps(model, source, target).cross[layer].mean(axis=0)
+    cross = attention_maps(model, source, target).cross
+    return cross[_one_of(len(cross), layer)].mean(axis=0)
+
+
+def queries_and_keys(model: Transformer, source: Array, target: Array, layer: int = 0) -> tuple[Array, Array]:
+    """Q and K of every head of a decoder layer's self-attention: P = softmax(Q Kᵀ / √hd + mask).
+
+    Shapes: (1, S), (1, T) → two of (nh, T, hd)
+    """
+    attn = model.decoder[_one_of(len(model.decoder), layer)].self_attn
+    kept: list[Array] = []
+
+    def look(module: Module, inputs: tuple, output: Any) -> None:
+        if module is attn:
+            C, nh = attn.embed_dim, attn.num_heads
+            qkv = linear(inputs[0], attn.in_proj_weight, attn.in_proj_bias).data[0]  # (T, 3C)
+            kept.extend(qkv[:, i * C : (i + 1) * C].reshape(-1, nh, C // nh).swapaxes(0, 1) for i in range(2))
+
+    with _watching(model), observe(look):
+        model(_one(source), _one(target))
+    return kept[0], kept[1]
 
 
 def next_token(model: Transformer, source: Array, target: Array) -> Array:
@@ -86,6 +107,12 @@ def logit_lens(model: Transformer, source: Array, target: Array) -> Array:
         with observe(look):
             model(_one(source), _one(target))
         return np.stack([softmax(model.scores(model.decoder_norm(x)), dim=-1).data[0] for x in states])
+
+
+def _one_of(layers: int, layer: int) -> int:
+    if not -layers <= layer < layers:
+        raise ValueError(f"the decoder has {layers} layers, got layer {layer}")
+    return layer
 
 
 def _one(tokens: Array) -> Array:

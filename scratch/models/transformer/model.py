@@ -48,7 +48,7 @@ class Transformer(Module):
         norm_first: normalise before each part of a layer instead of after the sum (pre-norm; the paper: post-norm),
             which needs one more norm after the last layer.
     Shapes: source (B, S), target (B, T), whole numbers → logits (B, T, V); logits[:, t] depends on target[:, : t + 1].
-    Raises ValueError for other shapes, sequences longer than max_length, and tokens outside 0 … V − 1.
+    Raises ValueError for other shapes, sequences longer than max_length, tokens outside 0 … V − 1, and sizes below 1.
     """
 
     def __init__(
@@ -64,6 +64,10 @@ class Transformer(Module):
         pad: int = 0,
         norm_first: bool = False,
     ):
+        if min(num_encoder_layers, num_decoder_layers, max_length) < 1 or not 0 <= pad < vocab_size:
+            raise ValueError(f"Transformer expected at least one layer a side, max_length of at least 1 and pad among "
+                             f"{vocab_size} tokens, got {num_encoder_layers} and {num_decoder_layers} layers, "
+                             f"max_length {max_length}, pad {pad}")  # fmt: skip
         sizes = (d_model, nhead, dim_feedforward, dropout)
         options: dict[str, Any] = {"batch_first": True, "norm_first": norm_first}
         self.pad, self.max_length = pad, max_length
@@ -113,7 +117,8 @@ class Transformer(Module):
         """dropout(E[tokens] √C + positions), the first token standing at place `offset`.  (B, T) → (B, T, C)"""
         shape, room = np.shape(tokens), self.max_length - offset
         if len(shape) != 2 or not 1 <= shape[1] <= room:
-            raise ValueError(f"Transformer expected tokens (B, T) with T from 1 to {room}, got shape {shape}")
+            told = f"got shape {shape}" + (f" after {offset} places" if offset else "")
+            raise ValueError(f"Transformer expected tokens (B, T) with T from 1 to {room}, {told}")
         x = self.embedding(tokens)
         return self.dropout(self.positions(x * math.sqrt(x.shape[-1]), offset))
 

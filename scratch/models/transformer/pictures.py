@@ -9,7 +9,8 @@ from typing import Any
 
 from scratch import viz
 from scratch.data import Pairs, trimmed
-from scratch.models.transformer.inside import alignment, attention_maps
+from scratch.layers import causal_mask
+from scratch.models.transformer.inside import alignment, attention_maps, queries_and_keys
 from scratch.models.transformer.model import Transformer
 from scratch.tensor import Array
 
@@ -26,6 +27,7 @@ def draw_all(folder: Path, log: Sequence[Mapping[str, Any]], model: Transformer,
         "curves": curves,
         "alignment": draw_alignment(model, pairs, source, target),
         "heads": draw_heads(model, pairs, source, target),
+        "attention": draw_steps(model, pairs, source, target),
     }
     return [viz.save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
@@ -47,4 +49,17 @@ def draw_heads(model: Transformer, pairs: Pairs, source: Array, target: Array) -
     return viz.attention_maps(
         cross.reshape(-1, *cross.shape[2:]), written, read, title="attention to the source, every head", titles=names,
         rows="written", columns="read",
+    )  # fmt: skip
+
+
+def draw_steps(
+    model: Transformer, pairs: Pairs, source: Array, target: Array, layer: int = 0, head: int = 0, places: int = 6
+) -> Any:
+    """From queries and keys to weights: the decoder looking at the first places of what it has written, one head."""
+    given = target[:, :-1]
+    Q, K = (x[head, :places] for x in queries_and_keys(model, source, given, layer))
+    names = pairs.tokenizer.symbols(given[0])[:places]
+    return viz.attention_steps(
+        Q, K, names, names, allowed=causal_mask(len(Q), len(K)),
+        title=f"the decoder's layer {layer + 1}, head {head + 1}, reads what is written so far",
     )  # fmt: skip
