@@ -129,6 +129,56 @@ def test_adaptive_windows_equal_their_definition(n, out):
     np.testing.assert_allclose(dlargest, expected_largest, rtol=1e-12, atol=1e-14)
 
 
+# -- where windows lie ---------------------------------------------------------------------------------------------
+
+
+def met(windows):
+    """Which window finds which element, step by step."""
+    return [
+        list(zip(np.arange(windows.out)[outputs].tolist(), np.arange(windows.n)[inputs].tolist(), strict=True))
+        for outputs, inputs in windows.steps
+    ]
+
+
+def test_sliding_windows_are_their_definition():
+    numbers, flags = range(1, 5), (False, True)
+    cases = itertools.product(range(1, 7), numbers, numbers, range(3), (1, 2), flags, flags)
+    for n, k, stride, padding, dilation, ceil, count_padding in cases:
+        reach = dilation * (k - 1) + 1
+        if 2 * padding > k or reach > n + 2 * padding:
+            continue
+        came = geometry.sliding(n, k, stride, padding, dilation, ceil, count_padding)
+        padded = n + 2 * padding
+        fits = [s + reach <= padded or ceil and s - stride + reach < padded for s in range(0, n + padding, stride)]
+        starts = [o * stride for o, fit in enumerate(fits) if fit]
+        assert came.out == len(starts)
+        pairs = [[(o, s + t * dilation - padding) for o, s in enumerate(starts)] for t in range(k)]
+        steps = [[(o, i) for o, i in step if 0 <= i < n] for step in pairs]
+        assert met(came) == [step for step in steps if step]
+        least, most = (0, padded) if count_padding else (padding, n + padding)
+        if dilation == 1:
+            assert came.counts.tolist() == [min(s + k, most) - max(s, least) for s in starts]
+        read = [i for step in steps for _, i in step]
+        apart = len(set(read)) == len(read)
+        assert apart or not came.apart
+        assert not came.tiled or apart and len(read) == n
+        if dilation == 1 and padding == 0:
+            assert came.apart == apart
+            assert came.tiled == (stride == k and n == len(starts) * k)
+
+
+def test_adaptive_windows_read_every_element_of_theirs_and_none_twice_in_a_step():
+    for n, out in itertools.product(range(1, 9), range(9)):
+        came = geometry.adaptive(n, out)
+        for step in met(came):
+            assert len({i for _, i in step}) == len(step) > 0
+        pairs = sorted(pair for step in met(came) for pair in step)
+        bounds = [(o * n // out, -(-(o + 1) * n // out)) for o in range(out)]
+        assert pairs == [(o, i) for o, (start, end) in enumerate(bounds) for i in range(start, end)]
+        assert came.counts.tolist() == [end - start for start, end in bounds]
+        assert came.tiled is came.apart is (out > 0 and n % out == 0)
+
+
 # -- max: who wins -----------------------------------------------------------------------------------------------
 
 
