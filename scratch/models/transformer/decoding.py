@@ -129,7 +129,7 @@ def _longest(model: Any, max_length: int | None) -> int:
     longest = model.max_length if max_length is None else max_length
     if not isinstance(longest, (int, np.integer)) or not 1 <= longest <= model.max_length:
         raise ValueError(f"max_length must be from 1 to {model.max_length}, got {max_length}")
-    return longest
+    return int(longest)
 
 
 @contextmanager
