@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scratch.cli import COMMANDS
-from scratch.training import command
+from tests.pages import complaints
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
@@ -43,15 +42,50 @@ def test_links_and_pictures_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_commands_name_commands_models_and_targets_that_exist(page):
-    text = page.read_text(encoding="utf-8")
-    for word, model in re.findall(r"^\s*(?:\$ )?scratch ([a-z]+)(?: ([a-z_]+)\b)?", text, re.MULTILINE):
-        assert word in COMMANDS, f"{name(page)}: scratch {word}"
-        if word in ("train", "sample") and model:
-            assert model in command.models(), f"{name(page)}: scratch {word} {model}"
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    for target in re.findall(r"^\s*(?:\$ )?make ([a-z]+)", text, re.MULTILINE):
-        assert target in targets, f"{name(page)}: make {target}"
+def test_what_a_page_names_exists(page):
+    assert complaints(page.read_text(encoding="utf-8"), page) == []
+
+
+PLANTED = {
+    "`make tset`": "make knows no 'tset' (in: make tset)",
+    "```\nmake test ARGS=-x lint tests\n```": "make knows no 'tests' (in: make test ARGS=-x lint tests)",
+    "`python -m scratch.training.expectd NAME`": "there is no module scratch.training.expectd to run",
+    "`python -m tests.twins`": "there is no module tests.twins to run",
+    "```sh\n$ X=1 .venv/bin/python -m tests.mutation --onyl losses/\n```": "tests.mutation knows no --onyl",
+    "`pytest -q tests/test_activation.py`": "there is no tests/test_activation.py",
+    "`pytest tests/test_tape.py::test_nothing`": "tests/test_tape.py has no test_nothing",
+    "`python -m pytest -n 2 test`": "there is no test",
+    "`scratch tarin mlp`": "scratch knows no 'tarin'",
+    "`scratch train mpl --steps N`": "there is no model 'mpl'",
+    "`scratch train mlp --preset qick`": "there is no preset 'qick'",
+    "```\nscratch train mlp --hidden 64 64 --lerning-rate 1   why\n```": "lerning-rate",
+    "```\nscratch train cnn \\\n  --data fashion\n```": "fashion",
+    "`python -m scratch.models.mlp.train --stepps 3`": "stepps",
+    "`scratch sample mlp --cuont 3`": "scratch sample mlp knows no --cuont",
+    "`scratch bench mpl`": "there is no benchmark 'mpl'",
+    "`scratch bench mlp --round 3`": "scratch bench knows no --round",
+    "`scratch data fetch fashion`": "there is no data set 'fashion' to fetch",
+    "see `tests/test_lossess.py`": "`tests/test_lossess.py` is not in the repository",
+    "see `layers/liner.py`": "`layers/liner.py` is not in the repository",
+    "see `liner.py`": "`liner.py` is not in the repository",
+    "see `figures/filters.png`": "`figures/filters.png` is not in the repository",
+}
+
+
+@pytest.mark.parametrize(("text", "told"), PLANTED.items(), ids=str)
+def test_what_does_not_exist_is_named(text, told):
+    found = complaints(text, ROOT / "scratch" / "models" / "mlp" / "README.md")
+    assert len(found) == 1 and told in found[0], found
+
+
+@pytest.mark.parametrize("text", [
+    "`make train ARGS=\"--help\"` `pytest -q tests/test_SUBJECT.py` `python -m pytest -n 2 -k tape tests/test_tape.py`",
+    "`scratch train NAME` `scratch train mlp --steps N` `scratch resume runs/mlp-1` `scratch train mlp --help`",
+    "`python -m venv .venv` `tests/test_SUBJECT.py` `layers/linear.py` `figures/curves.png` `mytape.py` `utils/loss`",
+    "```\nmake all outputs equal\n```".replace("make", "we make"), "```python\nmake in pairs\n```",
+])  # fmt: skip
+def test_what_exists_or_stands_for_something_else_is_left_alone(text):
+    assert complaints(text, ROOT / "scratch" / "models" / "mlp" / "README.md") == []
 
 
 def slug(heading: str) -> str:
