@@ -47,7 +47,8 @@ def test_a_step_is_one_linear_map_wherever_it_is_taken():
 def test_rows_are_added_by_offset_and_by_given_positions(make):
     layer = make().to(np.float64)
     x = Tensor(draw(2, 4, 6))
-    rows = layer(Tensor(np.zeros((12, 6)))).data
+    rows = layer.table if isinstance(layer, SinusoidalPositions) else layer.weight.data
+    np.testing.assert_array_equal(layer(Tensor(np.zeros((12, 6)))).data, rows)
     np.testing.assert_allclose(layer(x).data, x.data + rows[:4], rtol=1e-14)
     np.testing.assert_allclose(layer(x, 3).data, x.data + rows[3:7], rtol=1e-14)
     np.testing.assert_allclose(layer(x, positions=[5, 0, 1, 11]).data, x.data + rows[[5, 0, 1, 11]], rtol=1e-14)
@@ -76,6 +77,7 @@ def test_learned_rows_collect_the_gradients_of_their_places():
     lambda: LearnedPositions(4, 0), lambda: alibi_slopes(0), lambda: rotary(draw(3, 5)), lambda: rotary(draw(4)),
     lambda: rotary(draw(3, 4), pairing="neox"), lambda: RotaryPositions(pairing="neox"),
     lambda: rotary(draw(3, 4), positions=[0, 1]), lambda: rotary(draw(3, 4), -1),
+    lambda: rotary(draw(3, 4), positions=np.zeros((3, 3), int)),
     lambda: SinusoidalPositions(4, 6)(draw(2, 3, 5)), lambda: LearnedPositions(4, 6)(draw(1, 2, 3, 6)),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused(call):
@@ -158,10 +160,15 @@ def test_one_token_at_a_time_gives_what_all_at_once_give(pairing):
     whole = layer(x).data
     for t in range(9):
         np.testing.assert_allclose(layer(x[..., t : t + 1, :], t).data, whole[..., t : t + 1, :], rtol=1e-13)
-    each = np.array([[4], [6]])
-    one = layer(x[..., :1, :], positions=each).data
+
+
+@both_pairings
+@pytest.mark.parametrize("heads", [(), (3,), (3, 5)])
+def test_each_sequence_may_have_positions_of_its_own(heads, pairing):
+    x, each = draw(2, *heads, 3, 4), np.array([[4, 0, 1], [6, 7, 2]])
+    y = rotary(x, 1, each, pairing=pairing).data
     for b in range(2):
-        np.testing.assert_allclose(one[b], layer(x[b, :, :1], int(each[b, 0])).data, rtol=1e-13)
+        np.testing.assert_allclose(y[b], rotary(x[b], 1, each[b], pairing=pairing).data, rtol=1e-13)
 
 
 def test_the_two_pairings_differ_by_a_permutation_of_features():
@@ -211,6 +218,7 @@ def test_slopes_are_the_papers_for_powers_of_two_and_the_authors_between():
     expected = [2.0**-i for i in range(1, 9)] + [2**-0.5, 2**-1.5, 2**-2.5, 2**-3.5]
     np.testing.assert_allclose(alibi_slopes(12, np.float64), expected, rtol=1e-15)
     np.testing.assert_array_equal(alibi_slopes(3), [2**-4, 2**-8, 2**-2])
+    np.testing.assert_array_equal(alibi_slopes(5), [2**-2, 2**-4, 2**-6, 2**-8, 2**-1])
     np.testing.assert_array_equal(alibi_slopes(1), [2**-8])
 
 

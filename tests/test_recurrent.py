@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 
 from scratch import Tensor, gradcheck, no_grad
+from scratch.activations import tanh
 from scratch.combine import concatenate
 from scratch.layers import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from scratch.layers.linear import linear
 from scratch.layers.recurrent import gru, lstm, rnn, sequence
 from scratch.layers.recurrent import layers as module
-from scratch.layers.recurrent.plain import unroll
+from scratch.layers.recurrent.plain import gru_gates, unroll
 
 rng = np.random.default_rng(0)
 T, B, IN, H = 5, 3, 2, 4
@@ -149,6 +152,85 @@ def test_large_numbers_saturate_without_a_warning():
         assert np.isfinite(y.data).all()
 
 
+# -- gates ---------------------------------------------------------------------------------------------------------
+
+B_IH = {"lstm": np.array([0.1, -0.5, 0.8, 1.7]), "gru": np.array([0.1, -0.5, 0.8])}
+B_HH = {"lstm": np.array([0.2, 0.6, -0.3, 0.4]), "gru": np.array([0.2, 0.6, -1.3])}
+
+
+def one_unit(kind, x, h, c):
+    """h' (and c') with the weights 0.3 and 0.9 in every gate, and biases that tell the gates apart."""
+    sigma = lambda a: 1 / (1 + np.exp(-a))  # noqa: E731
+    of_x, of_h = 0.3 * x + B_IH[kind], 0.9 * h + B_HH[kind]
+    if kind == "lstm":
+        i, f, g, o = of_x + of_h
+        c = sigma(f) * c + sigma(i) * np.tanh(g)
+        return [sigma(o) * np.tanh(c), c]
+    (r, z), m = sigma(of_x[:2] + of_h[:2]), of_h[2]
+    return [(1 - z) * np.tanh(of_x[2] + r * m) + z * h]
+
+
+def with_one_unit(module, kind):
+    module.to(np.float64)
+    values = {"weight_ih": 0.3, "weight_hh": 0.9, "bias_ih": B_IH[kind], "bias_hh": B_HH[kind]}
+    for name, parameter in module.named_parameters():
+        value = np.broadcast_to(values[name.removesuffix("_l0")], len(parameter))
+        parameter.data[...] = value.reshape(parameter.shape)
+    return module
+
+
+def assert_gates_have_their_places(kind, taped):
+    """i, f, g, o; r, z, n, where r is multiplied with W_hn h + b_hn, after the product."""
+    layer = with_one_unit(LSTM(1, 1) if kind == "lstm" else GRU(1, 1), kind)
+    x, h, c = 0.7, -0.4, 1.3
+    states = [np.full((1, 1, 1), state) for state in ((h, c) if kind == "lstm" else (h,))]
+    with nullcontext() if taped else no_grad():
+        _, *came = call(layer, np.full((1, 1, 1), x), *states).data
+    np.testing.assert_allclose(came, one_unit(kind, x, h, c), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("taped", [True, False])
+def test_gates_have_their_places(kind, taped):
+    assert_gates_have_their_places(kind, taped)
+
+
+def test_gates_have_their_places_in_cells():
+    x, h, c = (np.full((1, 1), value) for value in (0.7, -0.4, 1.3))
+    came = with_one_unit(LSTMCell(1, 1), "lstm")(x, (h, c))
+    np.testing.assert_allclose([part.item() for part in came], one_unit("lstm", 0.7, -0.4, 1.3), rtol=1e-12)
+    came = with_one_unit(GRUCell(1, 1), "gru")(x, h)
+    np.testing.assert_allclose(came.item(), one_unit("gru", 0.7, -0.4, None), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("kind", "order"), [
+    ("lstm", [1, 0, 2, 3]), ("lstm", [0, 2, 1, 3]), ("lstm", [0, 1, 3, 2]), ("gru", [1, 0, 2]), ("gru", [0, 2, 1]),
+])  # fmt: skip
+def test_gates_in_another_order_are_seen(kind, order, monkeypatch):
+    """In the sequence operation and in the plain step, each against the formulas: both could be wrong alike."""
+    step, right = module.STEPS[kind], sequence.KINDS[kind]
+    monkeypatch.setitem(module.STEPS, kind, lambda x, state, *weights: step(x, state, *(w[order] for w in weights)))
+    monkeypatch.setitem(sequence.KINDS, kind, replace(right, order=tuple(order[k] for k in right.order)))
+    for taped in (True, False):
+        with pytest.raises(AssertionError):
+            assert_gates_have_their_places(kind, taped)
+
+
+def reset_before_the_product(x, h, w_ih, w_hh, b_ih, b_hh):
+    r, z, _ = gru_gates(x, h, w_ih, w_hh, b_ih, b_hh)
+    H = h.shape[1]
+    n = tanh(linear(x, w_ih[2 * H :], b_ih[2 * H :]) + linear(r * h, w_hh[2 * H :], b_hh[2 * H :]))
+    return n + z * (h - n)
+
+
+def test_a_reset_gate_before_the_product_is_seen(monkeypatch):
+    monkeypatch.setitem(module.STEPS, "gru", reset_before_the_product)
+    with pytest.raises(AssertionError):
+        assert_gates_have_their_places("gru", taped=False)
+    with pytest.raises(AssertionError):
+        assert_equals_plain("gru")
+
+
 # -- planted faults ----------------------------------------------------------------------------------------------
 
 FAULTS = [
@@ -161,6 +243,7 @@ FAULTS = [
     (lstm, "lstm", "np.multiply(f, cs[t], out=v)", "np.multiply(f, cs[t - 1], out=v)"),  # the wrong c
     (gru, "gru", "np.multiply(of_a[3], r, out=of_a[0])", "of_a[0][...] = of_a[3]"),  # the reset gate's place
     (gru, "gru", "np.multiply(r, m, out=n)", "n[...] = m"),
+    (gru, "gru", "np.multiply(r, m, out=n)", "n[...] = r * (m - W[2 * H :, -1:]) + W[2 * H :, -1:]"),
     (gru, "gru", "        dh *= update[t]\n", "        dh *= 0\n"),
     (gru, "gru", "        dh += through\n", ""),
     (gru, "gru", "W[2 * H :], W[: 2 * H]", "W[:H], W[H:]"),  # gate order on the way back

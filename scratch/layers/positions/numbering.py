@@ -21,7 +21,7 @@ def numbered(
     if given.shape not in shapes or given.dtype.kind not in "iu":
         expected = " or ".join(map(str, shapes))
         raise ValueError(f"{who} expected positions as whole numbers {expected}, got {given.dtype} {given.shape}")
-    given = given.astype(np.intp, copy=False) + int(offset)
+    given = given.astype(np.intp) + int(offset)
     if given.size and given.min() < 0:
         raise ValueError(f"{who} expected positions from 0 up, got {given.min()}")
     if longest is not None and given.size and given.max() >= longest:
