@@ -79,4 +79,5 @@ clean:
 
 .venv/.installed-parity: pyproject.toml .venv/.installed-dev
 	$(PIP) -e '.[dev,parity]'
+	$(PIP) --no-deps silero-vad==6.2.3 g2p-en==2.1.0 # published weights of recurrent networks; read, never imported
 	@touch .venv/.installed .venv/.installed-dev $@

