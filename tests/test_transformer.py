@@ -680,8 +680,9 @@ def test_measured_ablations_name_their_figures(tmp_path, monkeypatch):
     assert rates[0] == pytest.approx(rates[1])
 
 
-def test_heads_without_scaling_are_surer():
-    settings = Settings(data="reverse")
+def test_heads_without_scaling_are_surer(monkeypatch):
+    settings, pairs = Settings(data="reverse"), load_strings("reverse", 60, 20, 20)
+    monkeypatch.setattr(ablations, "load_pairs", lambda settings: pairs)
     weights = {}
     for name in ("as it is", "no scaling", "no residual"):
         manual_seed(0)
@@ -705,7 +706,7 @@ def test_pictures_are_drawn_and_the_model_left_as_it_was(tmp_path, monkeypatch):
     np.testing.assert_allclose(shown.ravel(), maps[3].ravel(), rtol=1e-6)
     assert [label.get_text() for label in heads[0].get_yticklabels()] == pairs.tokenizer.symbols(target[0, 1:])
     steps = drawn[tmp_path / "attention.png"].axes
-    first = inside.attention_maps(model, source, target[:, :-1]).decoder[0, 0, :6, :6]
+    first = inside.attention_maps(model, source, target[:, :-1]).decoder[0, -1, :6, :6]
     np.testing.assert_allclose(np.asarray(steps[3].images[0].get_array()), first, rtol=1e-5)
 
 

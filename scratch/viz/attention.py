@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,7 +49,8 @@ def attention_maps(
             each.set_xlabel(columns if i + across >= nh else "", fontsize=style.SMALL)
             each.set_ylabel(rows if i % across == 0 else "", fontsize=style.SMALL)
     marks = "" if max(T, S) <= NUMBERS else "; ring: the largest of a row"
-    page.suptitle(f"{title}\nweights from 0 (pale) to 1 (dark){marks}".strip(), fontsize=style.TEXT, x=0.01, ha="left")
+    told = [fill(line, int(12 * across * panel[0])) for line in (title, f"weights from 0 (pale) to 1 (dark){marks}")]
+    page.suptitle("\n".join(told).strip(), fontsize=style.TEXT, x=0.01, ha="left")
     return page
 
 

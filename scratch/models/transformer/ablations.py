@@ -90,8 +90,8 @@ def without_residual(*arguments: Any) -> Transformer:
     return model
 
 
-BASE: dict[str, Any] = {"data": "reverse", "steps": 1500, "cooldown": 500, "evaluate_every": 500}
-DEEP: dict[str, Any] = {"layers": 6, "steps": 750, "cooldown": 250, "evaluate_every": 250}
+BASE: dict[str, Any] = {"data": "reverse", "steps": 1000, "cooldown": 400, "evaluate_every": 500}
+DEEP: dict[str, Any] = {"layers": 6, "steps": 500, "cooldown": 200, "evaluate_every": 250}
 AT_ONCE: dict[str, Any] = {"warmup": 1, "rate": Settings.rate / math.sqrt(Settings.warmup)}  # to the same highest rate
 
 ABLATIONS: dict[str, tuple[dict[str, Any], Make]] = {

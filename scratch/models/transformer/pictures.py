@@ -9,6 +9,7 @@ from typing import Any
 
 from scratch import viz
 from scratch.data import Pairs, trimmed
+from scratch.data.pairs import PAD
 from scratch.layers import causal_mask
 from scratch.models.transformer.inside import alignment, attention_maps, queries_and_keys
 from scratch.models.transformer.model import Transformer
@@ -16,16 +17,21 @@ from scratch.tensor import Array
 
 
 def draw_all(folder: Path, log: Sequence[Mapping[str, Any]], model: Transformer, pairs: Pairs) -> list[Path]:
-    """Draw everything into the run folder and return the files; maps are those of the first test pair."""
+    """Draw everything into the run folder and return the files.
+
+    Maps are those of the first test pair, the alignment that of the longest source among the first twenty.
+    """
     V = len(pairs.tokenizer)
     curves = viz.loss_curves(
         log, title=f"{pairs.name}: training and validation loss", loss_label="cross-entropy (nats)",
         panels=("validation_exact_match",), reference=(math.log(V), f"ln {V}"),
     )  # fmt: skip
-    source, target = trimmed(*(rows[:1] for rows in pairs.test.arrays))
+    sources, targets = (rows[:20] for rows in pairs.test.arrays)
+    longest = int((sources != PAD).sum(axis=1).argmax())
+    source, target = trimmed(sources[:1], targets[:1])
     figures = {
         "curves": curves,
-        "alignment": draw_alignment(model, pairs, source, target),
+        "alignment": draw_alignment(model, pairs, *trimmed(sources[longest, None], targets[longest, None])),
         "heads": draw_heads(model, pairs, source, target),
         "attention": draw_steps(model, pairs, source, target),
     }
@@ -53,13 +59,15 @@ def draw_heads(model: Transformer, pairs: Pairs, source: Array, target: Array) -
 
 
 def draw_steps(
-    model: Transformer, pairs: Pairs, source: Array, target: Array, layer: int = 0, head: int = 0, places: int = 6
+    model: Transformer, pairs: Pairs, source: Array, target: Array, layer: int = 0, head: int = -1, places: int = 6
 ) -> Any:
     """From queries and keys to weights: the decoder looking at the first places of what it has written, one head."""
     given = target[:, :-1]
-    Q, K = (x[head, :places] for x in queries_and_keys(model, source, given, layer))
+    Q, K = queries_and_keys(model, source, given, layer)
+    number = range(1, len(Q) + 1)[head]
+    Q, K = Q[head, :places], K[head, :places]
     names = pairs.tokenizer.symbols(given[0])[:places]
     return viz.attention_steps(
         Q, K, names, names, allowed=causal_mask(len(Q), len(K)),
-        title=f"the decoder's layer {layer + 1}, head {head + 1}, reads what is written so far",
+        title=f"the decoder's layer {layer + 1}, head {number}, reads what is written so far",
     )  # fmt: skip
