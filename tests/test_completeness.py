@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.clone
 MODELS = sorted(path.parent.name for path in (ROOT / "scratch" / "models").glob("*/__init__.py"))
 
 # Being built: listed here, so that nothing is left out unseen. A test takes care that the list gets shorter again.

@@ -501,6 +501,7 @@ def test_the_data_folder_follows_the_platform_and_the_variable(monkeypatch):
     assert data_folder() == Path(os.path.expanduser("~")) / "sets"
 
 
+@pytest.mark.clone
 def test_each_source_is_complete():
     readme = (ROOT / "scratch" / "data" / "files" / "README.md").read_text(encoding="utf-8")
     for name, source in SOURCES.items():

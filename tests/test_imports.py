@@ -169,6 +169,7 @@ def _foreign(name: str, each: Import) -> list[str]:
     return [f"{package} must be imported inside the function that uses it"] if each.at_import else []
 
 
+@pytest.mark.clone
 def test_imports_of_the_library_point_one_way():
     files = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
              for path in sorted((ROOT / "scratch").rglob("*.py"))}  # fmt: skip

@@ -74,12 +74,14 @@ def test_returned_gradients_are_lost_turned_and_exchanged():
         "y: int | None",
         "return isinstance(a, (1 + 1, float))",
         "return np.array(a, dtype=b or c)",
+        "return a.astype(b, copy=False)",
     ],
 )
 def test_what_is_no_mathematics_is_left_alone(body):
     assert not Finder("f.py").find(ast.parse(f"def f(a: 1 + 1, b=1 + 1):\n    {body}"))
 
 
+@pytest.mark.clone
 def test_every_backward_of_the_library_has_faults(everything):
     """Whoever adds a file with a derivative has nothing else to do."""
     reached = {(mutant.file, *mutant.scopes[-1]) for mutant in everything}
@@ -90,6 +92,7 @@ def test_every_backward_of_the_library_has_faults(everything):
                 assert (path.relative_to(ROOT).as_posix(), node.lineno, "backward") in reached
 
 
+@pytest.mark.clone
 def test_the_list_of_equivalent_faults_is_not_stale(everything):
     groups = json.loads(EQUIVALENT.read_text(encoding="utf-8"))
     listed = [key for group in groups for key in group["mutants"]]
@@ -182,6 +185,7 @@ def test_a_toy_with_known_survivors(tmp_path):
 
 
 @needs_fork
+@pytest.mark.clone
 def test_the_faults_of_a_loss_are_caught():
     tests = "tests/test_losses.py::test_distances"
     done = run("--only", "distances.py::mse_loss.backward", "--tests", tests)
@@ -190,6 +194,7 @@ def test_the_faults_of_a_loss_are_caught():
     assert done.returncode == 0
 
 
+@pytest.mark.clone
 def test_faults_are_listed_and_sampled_the_same_each_time(capsys):
     arguments = ["--list", "--only", "losses/", "--sample", "7", "--seed", "3"]
     assert main(arguments) == main(arguments) == 0
@@ -198,6 +203,7 @@ def test_faults_are_listed_and_sampled_the_same_each_time(capsys):
     assert lines[7].startswith("7 faults in ")
 
 
+@pytest.mark.clone
 def test_a_table_of_several_files_counts_a_fault_as_killed_where_one_says_so(tmp_path, capsys):
     only = "losses/distances.py::mse_loss.backward"
     assert main(["--list", "--only", only]) == 0

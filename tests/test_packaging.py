@@ -70,6 +70,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(installed):
     assert re.search(r"^scratch = scratch.cli:main$", entry, re.MULTILINE)
 
 
+@pytest.mark.clone
 def test_requirements_install_the_clone_and_jupyter():
     lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
     assert lines == ["-e .[dev,notebooks]"]

@@ -10,6 +10,7 @@ import pytest
 from tests.pages import complaints
 
 ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.clone
 PAGES = sorted(
     path for path in ROOT.rglob("*.md")
     if not any(part.startswith(".") or part in ("runs", "build") for part in path.relative_to(ROOT).parts)

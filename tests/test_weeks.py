@@ -48,6 +48,7 @@ def test_a_page_has_all_parts_in_order_and_plans_four_hours(page):
     assert sum(int(minutes) for minutes in re.findall(r"^\| (\d+) \|", section(page, "Plan"), re.MULTILINE)) == 240
 
 
+@pytest.mark.clone
 @every_page
 def test_what_is_to_be_read_has_the_lines_that_the_page_says(page):
     rows = re.findall(r"^\| \[[^]]+\]\(([^)]+)\) \| ([^|]+) \| (\d+) \|", section(page, "Read"), re.MULTILINE)
