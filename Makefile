@@ -5,6 +5,7 @@
 PYTHON ?=
 JOBS   ?= 2
 ARGS   ?=
+PYTHONS ?= python3.10 python3.13
 
 ifeq ($(OS),Windows_NT)
 BIN := .venv/Scripts
@@ -14,13 +15,14 @@ endif
 RUN := $(BIN)/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help setup train test lint parity clean
+.PHONY: help setup train test lint parity everywhere clean
 
 help:
 	@echo 'make train    set up .venv, then train the first network (scratch train mlp) with pictures and a report'
 	@echo 'make test     set up .venv, then prove the library correct (no PyTorch needed)'
 	@echo 'make parity   install PyTorch into .venv, then compare with it live'
 	@echo 'make lint     ruff and mypy'
+	@echo 'make everywhere PYTHONS="python3.10 python3.13"   the suite on other Pythons, from a clone and from a wheel'
 	@echo 'make setup    only the set-up'
 	@echo 'make clean    remove .venv and caches; runs/ stays'
 	@echo
@@ -41,6 +43,9 @@ lint: .venv/.installed-dev
 
 parity: .venv/.installed-parity
 	SCRATCH_REQUIRE_TORCH=1 $(RUN) -m pytest -n $(JOBS) -m torch $(ARGS)
+
+everywhere:
+	JOBS=$(JOBS) ARGS='$(ARGS)' tests/everywhere.sh $(PYTHONS)
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
