@@ -91,7 +91,6 @@ PRESETS = {
     "copy": {"data": "copy", **STRINGS},
     "reverse": {"data": "reverse", **STRINGS},
     "sort": {"data": "sort", "steps": 4000, "cooldown": 2000},
-    "dates": {},
 }
 
 
