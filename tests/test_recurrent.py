@@ -80,6 +80,34 @@ def test_the_fast_form_equals_the_plain_one(kind, steps):
     assert_equals_plain(kind, steps)
 
 
+CELLS = {
+    "tanh": RNNCell, "relu": lambda *sizes: RNNCell(*sizes, nonlinearity="relu"), "lstm": LSTMCell, "gru": GRUCell,
+}  # fmt: skip
+
+
+@every_kind
+def test_a_cell_is_one_step_of_its_layer_with_a_batch_or_alone(kind):
+    layer, states = made(kind)
+    cell = CELLS[kind](IN, H).to(np.float64)
+    cell.load_state_dict({name.removesuffix("_l0"): array for name, array in layer.state_dict().items()})
+    x = rng.standard_normal((B, IN))
+
+    def stepped(x, states):
+        after = cell(x, states if kind == "lstm" or states is None else states[0])
+        return after if kind == "lstm" else (after,)
+
+    for given in (states, None):
+        own = None if given is None else [state[0] for state in given]
+        _, *expected = layer(x[None], given if kind == "lstm" or given is None else given[0])
+        expected = [part.data[0] for part in (expected[0] if kind == "lstm" else expected)]
+        for came, right in zip(stepped(x, own), expected, strict=True):
+            np.testing.assert_allclose(came.data, right, rtol=1e-12, atol=1e-13)
+        alone = stepped(x[1], None if own is None else [state[1] for state in own])
+        for came, right in zip(alone, expected, strict=True):
+            assert came.shape == (H,)
+            np.testing.assert_allclose(came.data, right[1], rtol=1e-12, atol=1e-13)
+
+
 @every_kind
 @pytest.mark.parametrize("options", [
     {}, {"bias": False, "num_layers": 2}, {"bidirectional": True, "batch_first": True},
@@ -143,7 +171,7 @@ def test_dropout_acts_between_layers_and_only_while_training():
 @pytest.mark.parametrize("Layer", [RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell])
 def test_initial_weights_lie_within_one_over_the_root_of_hidden(Layer):
     for parameter in Layer(50, 64).parameters():
-        assert 0.11 < abs(parameter.data).max() <= 1 / 8
+        assert 0.11 < parameter.data.max() <= 1 / 8 and 0.11 < -parameter.data.min() <= 1 / 8
 
 
 def test_large_numbers_saturate_without_a_warning():
@@ -305,3 +333,9 @@ def test_wrong_states_and_arguments_are_refused():
         GRU(IN, H, num_layers=2, dropout=2)
     with pytest.raises(ValueError, match=r"c of shape \(3, 4\), got \(1, 3, 4\)"):
         LSTMCell(IN, H)(x[0], (h[0], h))
+    for wrong in (x, x[0, :, :1], x[0, 0, :1], x[0, 0, 0]):
+        with pytest.raises(ValueError, match=r"GRUCell.* expected shape \(B, 2\) or \(2,\), got"):
+            GRUCell(IN, H)(wrong)
+    for wrong, came in ((h[0], "ndarray"), ([h[0]] * 3, "3 of them")):
+        with pytest.raises(ValueError, match=rf"state as \(h, c\), got {came}"):
+            LSTMCell(IN, H)(x[0], wrong)
