@@ -216,6 +216,24 @@ def test_nothing_left_to_average_is_nan_with_gradient_zero(loss):
     assert loss(x, np.full(3, -100), reduction="sum").item() == 0
 
 
+@pytest.mark.parametrize("shape", [(0, 3), (0, 3, 4)], ids=str)
+@pytest.mark.parametrize("loss", [cross_entropy, nll_loss], ids=name)
+def test_an_empty_batch_has_no_mean_and_the_sum_zero(loss, shape):
+    x = Tensor(np.zeros(shape, np.float32), requires_grad=True)
+    y = np.zeros((shape[0], *shape[2:]), int)
+    assert math.isnan(loss(x, y).item()) and loss(x, y).dtype == np.float32
+    total = loss(x, y, reduction="sum")
+    total.backward()
+    assert total.item() == 0 and x.grad.shape == shape
+
+
+def test_labels_may_be_ignored_where_there_is_one_class():
+    x = Tensor(numbers(2, 1), requires_grad=True)
+    nll_loss(x, [0, -100]).backward()
+    np.testing.assert_array_equal(x.grad, [[-1], [0]])
+    assert cross_entropy(x, [0, -100]).item() == 0
+
+
 def test_shards_of_the_sum_add_up_to_the_whole():
     x, y = numbers(7, 4), np.array([1, 0, -100, 3, 2, -100, 1])
     whole = Tensor(x, requires_grad=True)
@@ -355,6 +373,27 @@ def test_a_target_alone_may_require_a_gradient(loss):
     assert t.grad.shape == (3, 4) and t.grad.any()
 
 
+PAIRS = [mse_loss, l1_loss, huber_loss, smooth_l1_loss, kl_div, binary_cross_entropy, binary_cross_entropy_with_logits,
+         cross_entropy]  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", PAIRS, ids=name)
+def test_a_target_of_another_dtype_gets_the_gradient_in_its_own(loss):
+    x, t = chances(3, 4), chances(3, 4)
+    alike, narrow = Tensor(t, requires_grad=True), Tensor(t, requires_grad=True)
+    loss(x, alike).backward()
+    loss(x.astype(np.float32), narrow).backward()
+    assert narrow.grad.dtype == np.float64
+    np.testing.assert_allclose(narrow.grad, alike.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", PAIRS, ids=name)
+def test_no_gradient_is_computed_for_a_target_that_needs_none(loss):
+    x, t = Tensor(chances(3, 4), requires_grad=True), chances(3, 4)
+    dx, dt = loss(x, t)._backward(np.asarray(1.0))
+    assert dx.any() and dt is None
+
+
 def test_labels_of_every_integer_type():
     x = numbers(4, 3)
     expected = cross_entropy(x, np.array([0, 2, 1, 2])).item()
@@ -368,6 +407,7 @@ def test_labels_of_every_integer_type():
 X = np.zeros((2, 3))
 BAD = [
     (lambda: cross_entropy(X, [0, 3]), r"cross_entropy: label 3 at position \(1,\) is not one of 3 classes, 0 to 2"),
+    (lambda: cross_entropy(X, [0, 7]), r"label 7 at position \(1,\)"),
     (lambda: cross_entropy(X, [-1, 3]), r"label -1 at position \(0,\)"),
     (lambda: cross_entropy(X, [-100, 7], CLASS_WEIGHT[:3]), r"label 7 at position \(1,\)"),
     (lambda: cross_entropy(np.zeros((2, 3, 4)), [[0, 1, 2, 0], [0, 0, -3, 9]]), r"label -3 at position \(1, 2\)"),

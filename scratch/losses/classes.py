@@ -178,4 +178,4 @@ def _unrows(rows: Array, x: Tensor) -> Array:
     """The inverse of `_rows`, in the shape of x."""
     if x.ndim <= 2:
         return rows.reshape(x.shape)
-    return np.moveaxis(rows.reshape(*_positions(x), -1), -1, 1)
+    return np.moveaxis(rows.reshape(*_positions(x), _classes(x)), -1, 1)

@@ -25,7 +25,7 @@ def reduce(
         return total, lambda dy: dy
     count = loss.size if count is None else count
     if count == 0:
-        return total * math.nan, lambda dy: dy * 0
+        return total * math.nan, lambda dy: dy  # the weight of every ℓ is 0 already
     return total / count, lambda dy: dy / count
 
 

@@ -2,7 +2,8 @@
 
 A mutant is one changed node. Its key is the function and its statement before and after, so that it keeps its name when
 lines move:  scratch/losses/distances.py::mse_loss.backward: dx = 2 * d  →  dx = d
-Left alone are docstrings, texts, annotations, defaults, dtypes, conditions that only guard a `raise`, and `__repr__`.
+Left alone are docstrings, texts, annotations, defaults, dtypes, conditions that only guard a `raise`, `copy=False` in
+`astype` (it allows to do without a copy and never changes a value), and `__repr__`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 FOLDERS = ("activations", "layers", "losses", "optim")
 FILES = ("blocks.py", "initializers.py", "schedules.py", "value.py")  # besides every file that defines a backward
@@ -174,6 +176,8 @@ def untouched(node: ast.AST, holder: ast.AST, field: str) -> bool:
         return True
     if isinstance(node, ast.keyword) and node.arg in UNTOUCHED:
         return True
+    if isinstance(node, ast.keyword) and ast.unparse(node) == "copy=False" and called(holder) == "astype":
+        return True
     return field in ("annotation", "returns", "args") and isinstance(holder, (ast.AnnAssign, ast.arg, ast.Lambda))
 
 
@@ -286,7 +290,7 @@ def renamed(function: ast.expr, name: str) -> ast.expr:
     return ast.Name(name, ast.Load())
 
 
-def called(node: ast.Call) -> str:
+def called(node: Any) -> str:
     return getattr(node.func, "attr", getattr(node.func, "id", ""))
 
 
