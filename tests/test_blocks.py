@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,34 @@ def test_parts_run_on_several_threads_only_where_there_are_some(parts, monkeypat
     assert names() == {threading.current_thread().name}
     monkeypatch.setattr(blocks, "available_blas_threads", lambda: 2)
     assert len(names()) > 1
+
+
+def test_one_part_stays_in_the_calling_thread(monkeypatch):
+    monkeypatch.setattr(blocks, "available_blas_threads", lambda: 2)
+    assert over([slice(0, 3)], lambda part: threading.current_thread()) == [threading.current_thread()]
+
+
+def test_threads_have_one_matrix_thread_each_and_memory_is_kept(monkeypatch):
+    told = []
+
+    @contextmanager
+    def limit(count):
+        told.append(count)
+        yield
+
+    monkeypatch.setattr(blocks, "available_blas_threads", lambda: 2)
+    monkeypatch.setattr(blocks, "blas_threads", limit)
+    monkeypatch.setattr(blocks, "keep_freed_memory", lambda: told.append("kept"))
+    over(cut(4, 1), lambda part: None)
+    assert told == ["kept", 1]
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (4, 3)])
+def test_the_calling_thread_works_too_so_one_thread_fewer_than_cores_is_made(cores, threads, monkeypatch):
+    monkeypatch.setattr(blocks, "cores", lambda: cores)
+    monkeypatch.setattr(blocks, "_pool", None)
+    assert blocks._threads()._max_workers == threads
+    assert blocks._threads() is blocks._threads()
 
 
 def test_where_no_thread_starts_the_work_is_done_all_the_same(monkeypatch):

@@ -176,6 +176,8 @@ def test_dtype_shape_and_seed(initializer):
     (lambda: he_uniform((3, 4), nonlinearity="swosh"), "expected one of .*leaky_relu.*, got 'swosh'"),
     (lambda: truncated_normal((3,), 0.0, 1.0, 5.0, 6.0), r"only 2.9e-07 of N\(0.0, 1.0²\) lies between 5.0 and 6.0"),
     (lambda: truncated_normal((3,), low=1.0, high=-1.0), "lies between 1.0 and -1.0"),
+    # Φ(−0.035) − Φ(−0.05)
+    (lambda: truncated_normal((3,), 0.5, 2.0, 0.4, 0.43), r"only 0.006 of N\(0.5, 2.0²\) lies between 0.4 and 0.43"),
 ])  # fmt: skip
 def test_refusals(call, complaint):
     with pytest.raises(ValueError, match=complaint):
