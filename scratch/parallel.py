@@ -232,9 +232,8 @@ _member: ContextVar[_Member | None] = ContextVar("member", default=None)
 
 def replicate(model: Module) -> Module:
     """A copy of the model whose parameters and buffers are its own, over the same arrays."""
-    shared = {id(tensor.data): tensor.data for tensor in (*model.parameters(), *model.buffers())}
-    gradients: dict[int, Any] = {id(p.grad): None for p in model.parameters() if p.grad is not None}
-    replica = copy.deepcopy(model, {**shared, **gradients})
+    shared: dict[int, Any] = {id(tensor.data): tensor.data for tensor in (*model.parameters(), *model.buffers())}
+    replica = copy.deepcopy(model, shared)
     for parameter in replica.parameters():
         parameter.grad = None
     return replica

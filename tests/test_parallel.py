@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -252,6 +255,118 @@ def test_blas_threads_follow_the_environment_and_the_limit(threads):
     done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
     before, inside, after, cores = map(int, done.stdout.split())
     assert before == after == min(threads, cores) and inside == 1
+
+
+@pytest.mark.parametrize(("cores", "shards", "workers"), [(1, 3, 1), (2, 3, 2), (8, 3, 3)])
+def test_as_many_shards_run_at_a_time_as_there_are_cores(cores, shards, workers, monkeypatch):
+    monkeypatch.setattr(parallel, "cores", lambda: cores)
+    sharded = ShardedLoss(make_model(), squared_error, shards)
+    assert (sharded.workers, len(sharded.replicas)) == (workers, shards)
+    sharded(X, Y, IGNORED)
+    assert sharded._pool._max_workers == shards - 1  # the first runs in the calling thread
+    assert ShardedLoss(make_model(), squared_error).replicas == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_more_shards_compute_at_a_time_than_there_are_workers(workers):
+    lock, running, most = threading.Lock(), [0], []
+
+    def count(change):
+        with lock:
+            running[0] += change
+            most.append(running[0])
+
+    def loss(model, x, y, ignored):
+        for _ in range(3):
+            count(1)
+            time.sleep(0.002)
+            count(-1)
+            all_reduce(x.sum(axis=0))
+        return squared_error(model, x, y, ignored)
+
+    ShardedLoss(make_model().eval(), loss, 4, workers)(X, Y, IGNORED)
+    assert max(most) <= workers
+
+
+def test_a_shard_that_reads_late_still_finds_what_the_others_brought(monkeypatch):
+    wait = threading.Barrier.wait
+
+    def slow(barrier):
+        wait(barrier)
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.02)  # meanwhile the first shard has brought its next arrays
+
+    monkeypatch.setattr(threading.Barrier, "wait", slow)
+    found = []
+
+    def loss(model, x, y):
+        found.append([float(all_reduce(np.asarray(10.0**i))[0]) for i in range(3)])
+        return model(Tensor(x)).sum(), 1.0
+
+    ShardedLoss(make_model().eval(), loss, 2, 2)(X, Y)
+    assert found == [[2, 20, 200]] * 2
+
+
+class Controller:
+    """As threadpoolctl's, of two libraries with 5 and 3 threads."""
+
+    def __init__(self):
+        self.lib_controllers = [SimpleNamespace(num_threads=5), SimpleNamespace(num_threads=3)]
+        self.limits = []
+
+    def limit(self, limits, user_api):
+        self.limits.append((limits, user_api))
+        return nullcontext()
+
+
+def test_matrix_products_have_the_fewest_threads_that_a_library_or_the_cores_allow(monkeypatch):
+    controller = Controller()
+    monkeypatch.setattr(parallel, "_controller", lambda: controller)
+    for cores, threads in ((8, 3), (2, 2)):
+        monkeypatch.setattr(parallel, "cores", lambda cores=cores: cores)
+        assert parallel.available_blas_threads() == threads
+    with parallel.blas_threads(4):
+        assert controller.limits == [(4, "blas")]
+    ShardedLoss(make_model(), squared_error, 2)(X, Y, IGNORED)
+    assert controller.limits == [(4, "blas"), (1, "blas")]
+
+
+def test_where_threads_of_the_matrix_library_are_not_controlled_shards_run_one_at_a_time(monkeypatch):
+    monkeypatch.setattr(parallel, "_controller", lambda: None)
+    monkeypatch.setattr(parallel, "_blas_is_controllable", parallel._blas_is_controllable.__wrapped__)
+    monkeypatch.setattr(parallel, "cores", lambda: 4)
+    assert parallel.available_blas_threads() == 4
+    with pytest.warns(UserWarning, match="shards run one at a time"):
+        assert ShardedLoss(make_model(), squared_error, 3, 2).workers == 1
+    assert ShardedLoss(make_model(), squared_error, 3, 1)(X, Y, IGNORED).requires_grad  # asks for nothing, no warning
+
+
+def test_the_controller_is_none_where_it_controls_nothing(monkeypatch):
+    find = parallel._controller.__wrapped__
+    for info in ([], ["OpenBLAS"]):
+        found = SimpleNamespace(info=lambda info=info: info)
+        every = SimpleNamespace(select=lambda user_api, found=found: found)
+        module = SimpleNamespace(ThreadpoolController=lambda every=every: every)
+        monkeypatch.setitem(sys.modules, "threadpoolctl", module)
+        assert find() is (found if info else None)
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)  # not installed
+    assert find() is None
+
+
+def test_cores_are_those_of_this_process_or_else_of_the_machine(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 3, 7} if pid == 0 else {2}, raising=False)
+    assert parallel.cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    for told, cores in ((5, 5), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda told=told: told)
+        assert parallel.cores() == cores
+
+
+def test_freed_memory_is_kept_for_the_next_step(monkeypatch):
+    calls = []
+    monkeypatch.setattr(parallel, "keep_freed_memory", lambda: calls.append("kept"))
+    ShardedLoss(make_model(), squared_error)
+    assert calls == ["kept"]
 
 
 def test_an_observer_sees_the_modules_of_every_shard():
