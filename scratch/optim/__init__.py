@@ -4,6 +4,7 @@
     rmsprop.py    divided by the gradient's recent size
     adam.py       both, corrected for the start from zero; AdamW, whose weights shrink on their own
     clipping.py   gradients held within a bound
+    averaging.py  a steadier copy of the weights
     optimizer.py  what all share: groups of parameters, the walk over them, saving and resuming
 
 In use:
@@ -19,9 +20,10 @@ In use:
 """
 
 from scratch.optim.adam import Adam, AdamW
+from scratch.optim.averaging import AveragedModel
 from scratch.optim.clipping import clip_grad_norm_, clip_grad_value_
 from scratch.optim.optimizer import Optimizer
 from scratch.optim.rmsprop import RMSprop
 from scratch.optim.sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "clip_grad_norm_", "clip_grad_value_"]
+__all__ = ["SGD", "Adam", "AdamW", "AveragedModel", "Optimizer", "RMSprop", "clip_grad_norm_", "clip_grad_value_"]

@@ -21,9 +21,14 @@ def sinusoidal_table(length: int, dim: int, base: float = 10000.0, dtype: Any = 
     """
     if length < 0 or dim < 1:
         raise ValueError(f"sinusoidal_table expected length >= 0 and dim >= 1, got {length} and {dim}")
+    return clocks(np.arange(length), dim, base, dtype)
+
+
+def clocks(t: np.ndarray, dim: int, base: float = 10000.0, dtype: Any = np.float32) -> np.ndarray:
+    """The rows of the table at any times t, which need not be whole.  Shapes: (B,) → (B, dim)"""
     speeds = np.exp(np.arange(0, dim, 2) * (-math.log(base) / dim))
-    angles = np.arange(length)[:, None] * speeds
-    table = np.empty((length, dim))
+    angles = t[:, None] * speeds
+    table = np.empty((len(t), dim))
     table[:, 0::2] = np.sin(angles)
     table[:, 1::2] = np.cos(angles[:, : dim // 2])
     return table.astype(dtype)
