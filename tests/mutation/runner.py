@@ -181,6 +181,9 @@ class Runner:
         items = self.order(mutant)
         if not items:
             return {"verdict": "survived", "tests": 0}
+        enough = int(3 * sum(self.seconds[item.nodeid] for item in items)) + 2  # the seconds were those under a trace
+        enough = min(enough, resource.getrlimit(resource.RLIMIT_CPU)[0])
+        resource.setrlimit(resource.RLIMIT_CPU, (enough, enough + 5))
         self.plant(mutant)
         for i, item in enumerate(items):
             following = items[i + 1] if i + 1 < len(items) else None
