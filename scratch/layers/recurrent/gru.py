@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scratch.layers.recurrent.rnn import with_ones
+from scratch.layers.recurrent.rnn import affine, logistic, with_ones
 from scratch.tensor import Array
 
 
@@ -85,3 +85,18 @@ def backward(
         dh *= update[t]
         dh += through
     return da.reshape(T, 4 * H, B), (dh,)
+
+
+def step(x: Array, states: tuple[Array, ...], *weights: Array) -> tuple[Array, ...]:
+    """One step without a tape: x (B, in), h (B, H), W_ih, W_hh and the biases in PyTorch's order → h'"""
+    (h,) = states
+    H = h.shape[1]
+    from_x, from_h = affine(x, *weights[::2]), affine(h, *weights[1::2])
+    gates = logistic(from_x[:, : 2 * H] + from_h[:, : 2 * H])
+    n = gates[:, :H] * from_h[:, 2 * H :]
+    n += from_x[:, 2 * H :]
+    np.tanh(n, out=n)
+    w = h - n
+    w *= gates[:, H:]
+    w += n
+    return (w,)

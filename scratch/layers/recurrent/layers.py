@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from scratch.activations.elementwise import floating
-from scratch.combine import concatenate, stack
+from scratch.combine import concatenate
 from scratch.initializers import uniform
 from scratch.layers.dropout import dropout
 from scratch.layers.recurrent.cells import pair
-from scratch.layers.recurrent.plain import gru_cell, lstm_cell, rnn_relu_cell, rnn_tanh_cell
-from scratch.layers.recurrent.sequence import KINDS, recurrence
+from scratch.layers.recurrent.sequence import KINDS, one_step, recurrence
 from scratch.module import Module
 from scratch.tensor import Parameter, Tensor, as_tensor, is_grad_enabled
 from scratch.value import raw
-
-STEPS: dict[str, Callable] = {
-    "tanh": rnn_tanh_cell, "relu": rnn_relu_cell, "lstm": lstm_cell, "gru": gru_cell,
-}  # fmt: skip
 
 
 class _Recurrent(Module):
@@ -89,8 +84,8 @@ class _Recurrent(Module):
             if k > 0:
                 x = dropout(x, self.dropout, self.training)
             before = tuple(state if self.num_layers == 1 else state[k * D : (k + 1) * D] for state in given)
-            if T == 1 and not is_grad_enabled():
-                x, *after = self._step(x, before, self.weights(k))
+            if T == 1 and not is_grad_enabled():  # as in generation
+                x, *after = one_step(KINDS[self.kind], x, before, self.weights(k))
             else:
                 x, *after = recurrence(KINDS[self.kind], x, before, self.weights(k), lengths)
             last.append(after)
@@ -98,17 +93,6 @@ class _Recurrent(Module):
         if axis is None:
             return x.reshape(T, -1), [final.reshape(-1, self.hidden_size) for final in finals]
         return (x.swapaxes(0, 1) if axis == 0 else x), finals
-
-    def _step(self, x: Tensor, states: tuple[Tensor, ...], weights: list[Parameter]) -> list[Tensor]:
-        """One step without a tape, as in generation: to prepare for a sequence would take longer than the step."""
-        D, each, found = self.directions, len(weights) // self.directions, []
-        for d in range(D):
-            before = tuple(state[d] for state in states)
-            state = before if len(states) > 1 else before[0]
-            after = STEPS[self.kind](x[0], state, *weights[d * each : (d + 1) * each])
-            found.append(after if isinstance(after, tuple) else (after,))
-        y = found[0][0] if D == 1 else concatenate([after[0] for after in found], axis=1)
-        return [y.reshape(1, *y.shape), *(stack(parts) for parts in zip(*found, strict=True))]
 
     def _time_major(self, x: Any) -> tuple[Tensor, int | None]:
         """x (T, B, in), and which axis was the batch, None for a sequence without one."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scratch.layers.recurrent.rnn import with_ones
+from scratch.layers.recurrent.rnn import affine, logistic, with_ones
 from scratch.tensor import Array
 
 ORDER = (0, 1, 3, 2)  # the forward's rows are i, f, o, g, so that one call takes all that is a σ
@@ -37,7 +37,7 @@ def forward(P: Array, W: Array, states: tuple[Array, ...], keep: bool) -> tuple[
     (T, _, B), H = P.shape, states[1].shape[0]
     hs, cs = with_ones(T + 1, H, W.shape[1], B, P.dtype), np.empty((T + 1, H, B), P.dtype)
     hs[0, :H], cs[0] = states
-    of_a = np.empty((T, 4, H, B), P.dtype) if keep else P[:0]
+    of_a = P.reshape(T, 4, H, B)  # a step's place is free once it has been read: what is in the cache stays there
     of_c, forget = (np.empty((T, H, B), P.dtype) if keep else P[:0] for _ in range(2))
     a = np.empty((4, H, B), P.dtype)
     i, f, o, g = a
@@ -45,7 +45,7 @@ def forward(P: Array, W: Array, states: tuple[Array, ...], keep: bool) -> tuple[
     for t in range(T):
         h, c = hs[t + 1, :H], cs[t + 1]
         np.matmul(W, hs[t], out=a.reshape(4 * H, B))
-        np.add(a, P[t].reshape(a.shape), out=a)
+        np.add(a, of_a[t], out=a)
         np.exp(a[:3], out=a[:3])
         np.add(a[:3], 1, out=a[:3])
         np.reciprocal(a[:3], out=rest)
@@ -97,3 +97,16 @@ def backward(
         dc *= forget[t]
         np.matmul(transposed, da[t].reshape(4 * H, B), out=dh)
     return da.reshape(T, 4 * H, B), (dh, dc)
+
+
+def step(x: Array, states: tuple[Array, ...], *weights: Array) -> tuple[Array, ...]:
+    """One step without a tape: x (B, in), h and c (B, H), W_ih, W_hh and the biases in PyTorch's order → h', c'"""
+    h, c = states
+    H = h.shape[1]
+    a = affine(x, *weights[::2])
+    a += affine(h, *weights[1::2])
+    g = np.tanh(a[:, 2 * H : 3 * H])
+    a = logistic(a)  # of g too, which costs less than three calls
+    c = a[:, H : 2 * H] * c
+    c += a[:, :H] * g
+    return a[:, 3 * H :] * np.tanh(c), c

@@ -75,6 +75,10 @@ def gru_cell(x: Any, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Weight = None,
     return n + z * (h - n)
 
 
+# By the names of sequence.KINDS.
+STEPS: dict[str, Callable] = {"tanh": rnn_tanh_cell, "relu": rnn_relu_cell, "lstm": lstm_cell, "gru": gru_cell}
+
+
 def unroll(step: Callable, x: Tensor, state: Any, *weights: Tensor) -> tuple[Tensor, Any]:
     """y_t and state_t from step(x_t, state_{t−1}, *weights): x (T, B, in) → the outputs h (T, B, H), the last state"""
     outputs = []

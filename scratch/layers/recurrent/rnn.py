@@ -46,6 +46,30 @@ def backward(
     return da, (dh,)
 
 
+def step(x: Array, states: tuple[Array, ...], *weights: Array, relu: bool) -> tuple[Array, ...]:
+    """One step without a tape: x (B, in), h (B, H), W_ih, W_hh and the biases → h'"""
+    a = affine(x, *weights[::2])
+    a += affine(states[0], *weights[1::2])
+    return (np.maximum(a, 0, out=a) if relu else np.tanh(a, out=a),)
+
+
+def affine(x: Array, W: Array, b: Array | None = None) -> Array:
+    """x Wᵀ + b in rows: x (B, in), W (out, in), b (out,) → (B, out)"""
+    y = x @ W.T
+    if b is not None:
+        y += b
+    return y
+
+
+def logistic(a: Array) -> Array:
+    """σ(a) = ½ + ½ tanh(a/2), into a copy"""
+    y = a * 0.5
+    np.tanh(y, out=y)
+    y *= 0.5
+    y += 0.5
+    return y
+
+
 def with_ones(steps: int, H: int, rows: int, B: int, dtype: np.dtype) -> Array:
     """Room for the states of all steps, (steps, rows, B): H rows to fill, and, beside a bias, one of ones."""
     hs = np.empty((steps, rows, B), dtype)

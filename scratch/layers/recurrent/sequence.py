@@ -54,18 +54,20 @@ class Kind:
     of_x: slice  # the backward's rows that belong to the products with x, in PyTorch's order
     of_h: slice  # those that belong to the products with h,
     order_h: tuple[int, ...]  # in this order
+    step: Callable[..., tuple[Array, ...]]  # one step without a tape, in rows
 
 
 def _rnn(relu: bool) -> Kind:
     forward = lambda P, W, states, keep: rnn.forward(P, W, states, relu)  # noqa: E731
-    return Kind(1, 1, forward, partial(rnn.backward, relu=relu), (0,), slice(0, 1), slice(0, 1), (0,))
+    return Kind(1, 1, forward, partial(rnn.backward, relu=relu), (0,), slice(0, 1), slice(0, 1), (0,),
+                partial(rnn.step, relu=relu))  # fmt: skip
 
 
 KINDS = {
     "tanh": _rnn(relu=False),
     "relu": _rnn(relu=True),
-    "lstm": Kind(4, 2, lstm.forward, lstm.backward, lstm.ORDER, slice(0, 4), slice(0, 4), (0, 1, 2, 3)),
-    "gru": Kind(3, 1, gru.forward, gru.backward, (0, 1, 2), slice(1, 4), slice(0, 3), (2, 0, 1)),
+    "lstm": Kind(4, 2, lstm.forward, lstm.backward, lstm.ORDER, slice(0, 4), slice(0, 4), (0, 1, 2, 3), lstm.step),
+    "gru": Kind(3, 1, gru.forward, gru.backward, (0, 1, 2), slice(1, 4), slice(0, 3), (2, 0, 1), gru.step),
 }
 
 
@@ -102,6 +104,18 @@ def recurrence(
 
     both = record(out, parents, backward)
     return both[:T], *(both[T + k].reshape(B, D, H).swapaxes(0, 1) for k in range(kind.states))
+
+
+def one_step(kind: Kind, x: Tensor, states: tuple[Tensor, ...], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """What `recurrence` gives for T = 1, without a tape: preparing for a sequence would take longer than the step."""
+    D, arrays = len(states[0].data), [weight.data for weight in weights]
+    each = len(weights) // D
+    ends = [
+        kind.step(x.data[0], tuple(state.data[d] for state in states), *arrays[d * each : (d + 1) * each])
+        for d in range(D)
+    ]
+    y = ends[0][0] if D == 1 else np.concatenate([end[0] for end in ends], axis=1)
+    return Tensor(y[None]), *(Tensor(np.stack(parts)) for parts in zip(*ends, strict=True))
 
 
 class _Pass:
@@ -144,31 +158,30 @@ class _Pass:
             dy.swapaxes(1, 2)[self.behind] = 0
             dy[last, :, _every(last)] += dout[T]
         da, of_states = kind.backward(self.saved, self.weights[1].data, dy, last, dc)
+        da = np.ascontiguousarray(da.swapaxes(0, 1)).reshape(-1, T * dout.shape[1])  # the steps next to each other
         dx = None
         if self.x.requires_grad:
-            W = np.ascontiguousarray(self.weights[0].data.T)
-            dx = self._turned(np.matmul(W, _blocks(da, kind.of_x, H)).swapaxes(1, 2))
+            dx = _blocks(da, kind.of_x, H).T @ self.weights[0].data
+            dx = self._turned(dx.reshape(T, -1, dx.shape[1]))
         return dx, tuple(state.T for state in of_states), self._of_weights(da)
 
     def _of_weights(self, da: Array) -> tuple[Array | None, ...]:
-        """∂L/∂W_ih, ∂L/∂W_hh and of the biases: the steps next to each other, each side is one product"""
-        kind, rows, H = self.kind, self.steps * da.shape[2], self.hidden
+        """∂L/∂W_ih, ∂L/∂W_hh and of the biases, each side one product; da (k·H, T·B)"""
+        kind, rows, H = self.kind, da.shape[1], self.hidden
         of_ih, of_hh = (any(w.requires_grad for w in self.weights[side::2]) for side in (0, 1))
-        if not (of_ih or of_hh):
-            return (None,) * len(self.weights)
-        da = np.ascontiguousarray(da.swapaxes(0, 1)).reshape(-1, rows)
-        dW_ih = dW_hh = np.empty((0, 0))
+        dW_ih = dW_hh = None
         if of_ih:
-            dW_ih = _blocks(da[None], kind.of_x, H)[0] @ self.inputs.reshape(rows, -1)
+            dW_ih = _blocks(da, kind.of_x, H) @ self.inputs.reshape(rows, -1)
         if of_hh:
             before = self.saved[0][:-1].swapaxes(1, 2).copy()  # [h_{t−1}; 1], (T, B, H + 1)
             if self.behind is not None:
                 before[self.behind] = 0
-            dW_hh = _blocks(da[None], kind.of_h, H)[0] @ before.reshape(rows, -1)
+            dW_hh = _blocks(da, kind.of_h, H) @ before.reshape(rows, -1)
             dW_hh = _reordered(dW_hh, np.argsort(kind.order_h))
         if len(self.weights) == 2:
             return dW_ih, dW_hh
-        return dW_ih[:, :-1], dW_hh[:, :-1], dW_ih[:, -1:].ravel(), dW_hh[:, -1:].ravel()
+        matrices = tuple(None if dW is None else dW[:, :-1] for dW in (dW_ih, dW_hh))
+        return *matrices, *(None if dW is None else dW[:, -1] for dW in (dW_ih, dW_hh))
 
     def _with_bias(self, side: int) -> Array:
         """[W b] with the gates in the forward's order: (G·H, in + 1), or W alone without biases"""
@@ -196,8 +209,8 @@ class _Pass:
 
 
 def _blocks(da: Array, which: slice, H: int) -> Array:
-    """Some of the blocks of H rows of da (T, k·H, B)."""
-    return da[:, which.start * H : which.stop * H]
+    """Some of the blocks of H rows of da (k·H, T·B)."""
+    return da[which.start * H : which.stop * H]
 
 
 def _reordered(W: Array, order: Sequence[int] | Array) -> Array:
