@@ -111,3 +111,46 @@ class UNet(nn.Module):
             for block, attention in zip(level.blocks, level.attention, strict=True):
                 x = attention(block(torch.cat([x, copies.pop()], dim=1), e))
         return self.out(F.silu(self.norm(x)))
+
+
+class Block(nn.Module):
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.wide, self.narrow = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
+        self.told = nn.Linear(dim, 6 * dim)
+
+    def forward(self, h: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.told(e)[:, None].chunk(6, dim=-1)
+        y = F.layer_norm(h, h.shape[-1:]) * (1 + scale1) + shift1
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(y).chunk(3, dim=-1))
+        h = h + gate1 * self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        y = F.layer_norm(h, h.shape[-1:]) * (1 + scale2) + shift2
+        return h + gate2 * self.narrow(F.gelu(self.wide(y), approximate="tanh"))
+
+
+class DiT(nn.Module):
+    def __init__(self, channels: int, size: int, patch: int, dim: int, depth: int, heads: int, classes: int):
+        super().__init__()
+        self.patch, numbers = patch, channels * patch * patch
+        self.time = TimeEmbedding(dim)
+        self.label = nn.Embedding(classes + 1, dim)
+        self.into = nn.Linear(numbers, dim)
+        self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
+        self.told, self.out = nn.Linear(dim, 2 * dim), nn.Linear(dim, numbers)
+        speeds = 10000.0 ** (-torch.arange(0, dim // 2, 2, dtype=torch.float64) / (dim // 2))
+        angles = torch.arange(size // patch)[:, None] * speeds
+        rows = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+        n = len(rows)
+        self.positions = torch.cat([rows[:, None].expand(n, n, -1), rows[None].expand(n, n, -1)], dim=-1).flatten(0, 1)
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        e = F.silu(self.time(t) + self.label(labels))
+        patches = F.unfold(x, self.patch, stride=self.patch).transpose(1, 2)
+        h = self.into(patches) + self.positions.to(x)
+        for block in self.blocks:
+            h = block(h, e)
+        shift, scale = self.told(e)[:, None].chunk(2, dim=-1)
+        y = self.out(F.layer_norm(h, h.shape[-1:]) * (1 + scale) + shift)
+        return F.fold(y.transpose(1, 2), x.shape[2:], self.patch, stride=self.patch)

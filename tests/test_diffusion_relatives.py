@@ -1,0 +1,173 @@
+"""Rectified flow, the Transformer as a denoiser, and the likelihood bound: against answers that are known."""
+
+import math
+
+import numpy as np
+import pytest
+
+from scratch import Tensor, gradcheck
+from scratch.losses import mse_loss
+from scratch.models.diffusion import bound, flow
+from scratch.models.diffusion.dit import DiT
+from scratch.models.diffusion.noise import linear
+from scratch.models.diffusion.process import x0_and_eps
+from scratch.models.diffusion.train import Settings
+from scratch.optim import AdamW
+from scratch.random import stream
+from tests import lockstep
+from tests.test_diffusion import M, S, awake, best, knows
+
+rng = np.random.default_rng(0)
+TINY: dict = {"channels": 2, "size": 4, "patch": 2, "dim": 8, "depth": 1, "heads": 2, "classes": 3}
+
+
+# -- rectified flow ----------------------------------------------------------------------------------------------
+
+
+def test_a_batch_of_the_flow_lies_on_straight_lines():
+    x0, y = rng.standard_normal((3000, 2)), rng.integers(0, 3, 3000)
+    with stream(1, 2):
+        x, t, velocity, labels = flow.noised(x0, y, Settings(drop_label=0.5), None, 3)
+    share = t[:, None] / flow.CLOCK
+    assert 0 <= share.min() < 0.01 and 0.99 < share.max() <= 1
+    np.testing.assert_allclose(x - share * velocity, x0, rtol=1e-9, atol=1e-12)  # back along the velocity: the data
+    eps = x + (1 - share) * velocity  # onwards: the noise
+    assert abs(eps.mean()) < 0.05 and abs(eps.std() - 1) < 0.05
+    assert 0.4 < (labels == 3).mean() < 0.6
+    np.testing.assert_array_equal(labels[labels < 3], y[labels < 3])
+
+
+def test_a_straight_path_takes_one_step():
+    x0, eps = rng.standard_normal((2, 5, 2))
+    for solve in (flow.euler, flow.heun):
+        for steps in (1, 7):
+            np.testing.assert_allclose(solve(lambda x, t: eps - x0, eps, steps), x0, rtol=1e-9, atol=1e-12)
+
+
+def gaussian_velocity(x, t):
+    """E[ε − x_0 | x] for data from N(M, S²): x − (1 − t) M is Gaussian of variance (1 − t)² S² + t²."""
+    off = (x - (1 - t) * M) / ((1 - t) ** 2 * S * S + t * t)
+    return t * off - (M + (1 - t) * S * S * off)
+
+
+def test_both_solvers_have_their_order():
+    x = np.array([[1.3], [-0.4]])
+    end = M + S * x  # the flow maps quantiles to quantiles
+
+    def error(solve, steps):
+        return np.abs(solve(gaussian_velocity, x, steps) - end).max()
+
+    assert 1.7 < error(flow.euler, 40) / error(flow.euler, 80) < 2.3
+    assert 3.4 < error(flow.heun, 40) / error(flow.heun, 80) < 4.6
+
+
+def test_the_network_is_asked_with_the_clocks_times():
+    def model(x, t, labels=None):
+        return Tensor(x.data * t[:, None] + (0 if labels is None else labels[:, None]))
+
+    x = np.ones((2, 1))
+    np.testing.assert_allclose(flow.velocity(model)(x, 0.25), 250)
+    np.testing.assert_allclose(flow.velocity(model, np.array([3, 4]))(x, 0.25), [[253], [254]])
+
+
+# -- DiT ---------------------------------------------------------------------------------------------------------
+
+
+def test_gradients_of_dit():
+    model, t, y = awake(DiT(**TINY | {"dim": 4})).to(np.float64), np.array([3, 900]), np.array([1, 3])
+    gradcheck(lambda x: model(x, t, y), [rng.standard_normal((2, 2, 4, 4))], parameters=dict(model.named_parameters()))
+
+
+def test_patches_are_cut_and_joined():
+    model = DiT(**TINY)
+    x = Tensor(np.arange(32.0).reshape(1, 2, 4, 4))
+    patches = model.cut(x).data
+    np.testing.assert_array_equal(patches[0, 1], [2, 3, 6, 7, 18, 19, 22, 23])  # upper right, both channels
+    np.testing.assert_array_equal(model.joined(Tensor(patches)).data, x.data)
+
+
+def test_every_block_begins_as_the_identity_and_the_model_silent():
+    model = DiT(**TINY)
+    h = rng.standard_normal((2, 4, 8)).astype(np.float32)
+    e = Tensor(rng.standard_normal((2, 8)).astype(np.float32))
+    np.testing.assert_array_equal(model.blocks[0](Tensor(h), e).data, h)
+    assert not model(np.ones((1, 2, 4, 4), np.float32), np.array([5]), np.array([0])).data.any()
+
+
+@pytest.mark.torch
+def test_dit_trains_in_lockstep_with_its_twin():
+    import torch
+
+    from tests.twins.diffusion import DiT as Twin
+
+    model, twin = awake(DiT(**TINY)), Twin(**TINY)
+    assert list(model.state_dict()) == list(twin.state_dict())
+
+    def batches():
+        while True:
+            x, eps = rng.standard_normal((2, 3, 2, 4, 4))
+            yield x, rng.integers(1, 1000, 3), rng.integers(0, 4, 3), eps
+
+    lockstep.check(
+        model, twin, AdamW(model.parameters(), lr=3e-3), torch.optim.AdamW(twin.parameters(), lr=3e-3), batches(),
+        lambda x, t, y, eps: mse_loss(model(Tensor(x), t, y), Tensor(eps)),
+        lambda x, t, y, eps: torch.nn.functional.mse_loss(twin(x, t, y), eps),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: DiT(size=28, patch=5), "patches that divide the image, got 5 and 28"),
+        (lambda: DiT(**TINY)(np.zeros((1, 2, 4, 8)), np.array([1]), np.array([0])), r"\(B, 2, 4, 4\), got"),
+        (lambda: DiT(**TINY)(np.zeros((1, 2, 4, 4)), np.array([1])), "expected labels"),
+        (lambda: DiT(**TINY)(np.zeros((1, 2, 4, 4)), np.array([1, 2]), np.array([0])), "a time for each of 1 rows"),
+    ],
+)
+def test_what_does_not_fit_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+# -- the bound ---------------------------------------------------------------------------------------------------
+
+
+def test_the_last_term_is_the_divergence_of_two_gaussians():
+    s, x0 = linear(30), np.array([[0.5, -1.0]])
+    a = s.alpha_bar[-1]
+    expected = sum(0.5 * (1 - a + a * x * x - 1 - math.log(1 - a)) for x in (0.5, -1.0))
+    assert bound.last(x0, s) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_middle_term_is_the_divergence_of_two_posteriors():
+    """A denoiser that is off by 0.1 in x̂_0: the means are off by 0.1 times the posterior's factor of x_0."""
+    s, x0, t = linear(30), rng.uniform(-1, 1, (3, 2)), 11
+    off = bound.step(lambda x, t: x0_and_eps("x0", x0 + 0.1, x, t, s), x0, t, s, rng)
+    before, now, beta = s.alpha_bar[t - 1], s.alpha_bar[t], s.beta[t]
+    shift = 0.1 * math.sqrt(before) * beta / (1 - now)
+    variance = (1 - before) / (1 - now) * beta
+    assert off == pytest.approx(2 * shift * shift / (2 * variance), rel=1e-9)
+    assert bound.step(knows(x0, s), x0, t, s, rng) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_first_term_is_the_chance_of_the_right_bin():
+    """At β_1 = 10⁻⁴ the deviation is 0.01 and a bin 0.0078 wide; the outermost bins have no outer edge."""
+    s, x0 = linear(), np.array([[0.0, 1.0, -1.0]])
+
+    def phi(z):
+        return 0.5 * (1 + math.erf(z / math.sqrt(2)))
+
+    half = bound.BIN / 2 / math.sqrt(s.beta[1])
+    inner, outer = phi(half) - phi(-half), phi(half)
+    expected = -math.log(inner) - 2 * math.log(outer)
+    assert bound.first(knows(x0, s), x0, s, rng) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_parts_add_up_to_bits_per_dimension():
+    s, x0 = linear(20), np.clip(M + S * rng.standard_normal((200, 3)), -1, 1)
+    found = bound.bits_per_dimension(best(s), x0, s, rng)
+    assert found["bits"] == pytest.approx(found["L_T"] + found["L_t"] + found["L_0"])
+    terms = [bound.step(best(s), x0, t, s, rng) for t in range(2, 21)]
+    assert found["L_t"] == pytest.approx(sum(terms) / (3 * math.log(2)), rel=0.1)
+    few = bound.bits_per_dimension(best(s), x0, s, rng, times=np.array([2, 20]))
+    assert few["L_t"] == pytest.approx(19 * (terms[0] + terms[-1]) / 2 / (3 * math.log(2)), rel=0.15)
