@@ -838,7 +838,7 @@ def test_toys_say_what_is_wrong(make, message):
 
 def test_the_catalog_lists_everything_and_what_ships_is_here(digits, plays):
     entries = {entry.name: entry for entry in CATALOG}
-    assert list(entries) == ["digits", "shakespeare", *SOURCES, *TOYS, "curves", "shapes", "strings", "dates"]
+    assert list(entries) == ["digits", "shakespeare", "sunspots", *SOURCES, *TOYS, "curves", "shapes", "strings", "dates"]
     assert all(entry.is_here for entry in CATALOG if entry.full is None)
     assert {file for entry in CATALOG for file in entry.files} == set(SHA256)
     assert all(getattr(entry, field) for entry in CATALOG for field in ("what", "size", "shape", "licence", "source"))
@@ -854,11 +854,18 @@ def test_the_catalog_says_what_is_not_here(monkeypatch, error):
         raise error
 
     monkeypatch.setattr("scratch.data.catalog.read_bundled", fail)
-    assert [entry.name for entry in CATALOG if not entry.full and not entry.is_here] == ["digits", "shakespeare"]
+    missing = [entry.name for entry in CATALOG if not entry.full and not entry.is_here]
+    assert missing == ["digits", "shakespeare", "sunspots"]
 
 
 def test_every_public_name_exists():
     assert all(hasattr(data, name) for name in data.__all__)
+
+
+def test_sunspots_are_a_number_a_year():
+    years, values = data.load_sunspots()
+    assert years.tolist() == list(range(1700, 2009)) and values.shape == (309,) and values.dtype == np.float64
+    assert (values[[0, 257, 308]] == [5, 190.2, 2.9]).all() and values.min() == 0  # 1957 is the highest of all
 
 
 def test_the_readme_states_the_sizes_of_the_plays(plays):

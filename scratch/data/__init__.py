@@ -12,7 +12,9 @@ from scratch.data.mnist import load_fashion_mnist, load_mnist
 from scratch.data.pairs import Pairs, SequenceTokenizer, trimmed
 from scratch.data.shapes import load_shapes
 from scratch.data.sources import SOURCES
+from scratch.data.streams import TextStreams
 from scratch.data.strings import STRINGS, load_strings
+from scratch.data.sunspots import load_sunspots
 from scratch.data.text import (
     CharTokenizer,
     Texts,
@@ -49,6 +51,7 @@ __all__ = [
     "Pairs",
     "SequenceTokenizer",
     "Splits",
+    "TextStreams",
     "TextWindows",
     "Texts",
     "circles",
@@ -68,6 +71,7 @@ __all__ = [
     "load_shakespeare",
     "load_shapes",
     "load_strings",
+    "load_sunspots",
     "load_tiny_shakespeare",
     "mixup",
     "random_flip",

@@ -12,6 +12,7 @@ SHA256 = {
     "shakespeare-train.txt.gz": "2268639907f29ad4fea05e40e10324dc441b6140ed7fb69c312042f9671a356a",
     "shakespeare-validation.txt.gz": "c4a8a43ff433e1d39428ffa3f6777c592aa37cc2f66e867cec1335be318018b5",
     "shakespeare-test.txt.gz": "ad14136620af2876289550a27ef2c863eca377652023284dc4dfab2e3120bdd5",
+    "sunspots.csv.gz": "7dbce9d7cca978c1b7c4d45d113d7dd384845566599912447efc5dceb1d20532",
 }
 _REPAIR = (
     "it comes with the package: in a clone run `git checkout -- scratch/data/files`, "

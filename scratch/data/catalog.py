@@ -69,6 +69,15 @@ CATALOG: tuple[Entry, ...] = (
         files=tuple(name for name in SHA256 if name.startswith("shakespeare")),
     ),
     Entry(
+        name="sunspots",
+        what="sunspots seen in each year from 1700 to 2008",
+        size="309 years, 1 kB",
+        shape="one number a year",
+        licence="public domain",
+        source="statsmodels 0.15.0, statsmodels/datasets/sunspots/sunspots.csv",
+        files=("sunspots.csv.gz",),
+    ),
+    Entry(
         name="fashion_mnist",
         what="Zalando's clothes, Fashion-MNIST in full",
         size="55,000 / 5,000 / 10,000 images, 31 MB",

