@@ -52,11 +52,21 @@ def call(layer, x, *states, lengths=None):
 
 
 def plain(layer, x, *states):
-    """The same of one layer in one direction, by its equations."""
-    state = tuple(s[0] for s in states) if len(states) == 2 else states[0][0]
-    y, last = unroll(module.STEPS[layer.kind], x, state, *layer.weights(0))
-    last = last if isinstance(last, tuple) else (last,)
-    return concatenate([part.reshape(-1) for part in (y, *last)])
+    """The same by the equations of a step: each layer, in each direction, over the outputs of the one before."""
+    D, ends = layer.directions, []
+    y = x.swapaxes(0, 1) if layer.batch_first else x
+    for k in range(layer.num_layers):
+        weights, ways = layer.weights(k), []
+        for d in range(D):
+            own = tuple(s[k * D + d] for s in states)
+            half = weights[d * len(weights) // D : (d + 1) * len(weights) // D]
+            way, last = unroll(module.STEPS[layer.kind], y[::-1] if d else y, own if len(own) == 2 else own[0], *half)
+            ways.append(way[::-1] if d else way)
+            ends.append(last if isinstance(last, tuple) else (last,))
+        y = concatenate(ways, axis=2)
+    y = y.swapaxes(0, 1) if layer.batch_first else y
+    finals = [last for each in zip(*ends, strict=True) for last in each]  # all h, then all c
+    return concatenate([part.reshape(-1) for part in (y, *finals)])
 
 
 def with_gradients(function, layer, x, states):
@@ -67,9 +77,9 @@ def with_gradients(function, layer, x, states):
     return [y.data, *(t.grad for t in (*tensors, *layer.parameters()))]
 
 
-def assert_equals_plain(kind, steps=T):
-    layer, states = made(kind)
-    x = rng.standard_normal((steps, B, IN))
+def assert_equals_plain(kind, steps=T, **options):
+    layer, states = made(kind, **options)
+    x = rng.standard_normal((B, steps, IN) if layer.batch_first else (steps, B, IN))
     for a, b in zip(with_gradients(call, layer, x, states), with_gradients(plain, layer, x, states), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
 
@@ -78,6 +88,18 @@ def assert_equals_plain(kind, steps=T):
 @pytest.mark.parametrize("steps", [1, 2, T])
 def test_the_fast_form_equals_the_plain_one(kind, steps):
     assert_equals_plain(kind, steps)
+
+
+@every_kind
+@pytest.mark.parametrize("options", [
+    {"num_layers": 3}, {"num_layers": 2, "bidirectional": True, "batch_first": True}, {"bias": False},
+])  # fmt: skip
+def test_layers_and_directions_are_composed_of_plain_ones(kind, options):
+    assert_equals_plain(kind, 3, **options)
+    layer, states = made(kind, **options)
+    with no_grad():
+        x = rng.standard_normal((B, 1, IN) if layer.batch_first else (1, B, IN))
+        np.testing.assert_allclose(call(layer, x, *states).data, plain(layer, Tensor(x), *map(Tensor, states)).data)
 
 
 CELLS = {
