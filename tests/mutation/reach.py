@@ -49,10 +49,12 @@ class Trace:
         return {(self.files[code.co_filename], code.co_firstlineno, code.co_name) for code in self.seen}
 
 
-def trace_tests(items: list[Any], run: Callable[[Any, Any], bool], trace: Trace) -> list[Any]:
+def trace_tests(items: list[Any], run: Callable[[Any, Any], bool], trace: Trace, caches: list[Any]) -> list[Any]:
     """[test, seconds or None for one that fails without a fault, functions] of each item; for a child process."""
     rows = []
     for item, following in zip(items, [*items[1:], None], strict=True):
+        for cached in caches:  # else only the first test that needs a cached function would be seen to reach it
+            cached.cache_clear()
         start = time.process_time()
         with trace:
             passed = run(item, following)
@@ -65,7 +67,7 @@ def digest(root: Path, files: list[str], tests: list[str]) -> str:
     """Changes when the library's files, the tests of one file or what tests share change."""
     test_file = tests[0].split("::")[0]
     shared = [*(root / "tests").glob("*/*.py"), *(root / "tests").glob("*/*.npz"), root / "tests/conftest.py"]
-    told = hashlib.sha256("\n".join(tests).encode())
+    told = hashlib.sha256("\n".join(tests).encode() + Path(__file__).read_bytes())
     for path in [root / test_file, *(root / file for file in files), *sorted(shared)]:
         if path.exists() and path.parent.name != "mutation":
             told.update(path.read_bytes())

@@ -136,7 +136,7 @@ class Runner:
             paths[name] = reach.kept(reach.digest(self.options.root, files, [item.nodeid for item in items]))
 
         def trace(name: str) -> list[Any]:
-            return reach.trace_tests(by_file[name], self.passes, reach.Trace(self.options.root, files))
+            return reach.trace_tests(by_file[name], self.passes, reach.Trace(self.options.root, files), self.caches)
 
         def keep(name: str, answer: dict[str, Any]) -> None:
             if "answer" not in answer:
