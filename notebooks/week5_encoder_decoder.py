@@ -6,7 +6,7 @@
 # around every sublayer do to the gradient, and a small Transformer, put together from layers, that writes strings
 # backwards. At the end we look at what its cross-attention points to.
 #
-# You need weeks 3 and 4: attention, masks, positions, heads.
+# You need [week 3](week3_attention.ipynb) and [week 4](week4_multihead.ipynb): attention, masks, positions, heads.
 #
 # **Clear all outputs first**, then go from top to bottom. **Predict** means: write your answer down before you run the
 # next cell. **Fill in** means: a function that ends in `return ...`; the cell after it compares it with the library.

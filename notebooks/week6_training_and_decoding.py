@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Week 6: training and decoding
 #
-# In an hour: why the learning rate of a Transformer rises before it falls, and what happens if it does not; a loss that
-# forbids certainty; how learning from right answers differs from writing alone; why the likeliest next symbol is not
-# the way to the likeliest string, and how a beam finds a better one; what need not be computed twice; and a model that
-# reads dates in many spellings, with a look at what it points to and where it fails.
+# In an hour: why the learning rate of a Transformer rises before it falls, and what happens if it does not; a loss
+# that forbids certainty; how learning from right answers differs from writing alone; why the likeliest next symbol is
+# not the way to the likeliest string, and how a beam finds a better one; what need not be computed twice; and a model
+# that reads dates in many spellings, with a look at what it points to and where it fails.
 #
 # You need [week 5](week5_encoder_decoder.ipynb): encoder and decoder, masks, teacher forcing, post-norm and pre-norm.
 #
@@ -36,8 +36,8 @@ from scratch.viz.style import BLACK, COLOURS, DASHES, MARKERS, label, legend
 # %% [markdown]
 # ## 1. First up, then down
 #
-# The paper trains with Adam and a learning rate that depends on the number n of the update, counted from 1, the width d
-# and the length w of the warm-up:
+# The paper trains with Adam and a learning rate that depends on the number n of the update, counted from 1, the width
+# d and the length w of the warm-up:
 #
 # $$\eta(n) = d^{-1/2} \cdot \min\left(n^{-1/2},\ n \cdot w^{-3/2}\right)$$
 #
@@ -58,8 +58,8 @@ def library_rate(step, d_model, warmup):
 check.function(my_rate, library_rate, [[0, 512, 4000], [3999, 512, 4000], [4000, 512, 4000], [99_999, 64, 10]])
 
 # %% [markdown]
-# **Predict 1.** With the paper's d = 512 and w = 4,000: at which update is the rate highest, and how high? What does it
-# change if the model is made four times as wide, or the warm-up four times as long?
+# **Predict 1.** With the paper's d = 512 and w = 4,000: at which update is the rate highest, and how high? What does
+# it change if the model is made four times as wide, or the warm-up four times as long?
 
 # %%
 page, axes = figure(panel=(6.6, 3.2))
@@ -157,8 +157,8 @@ cases = [
 check.operation(my_smoothed_loss, library_smoothed_loss, cases)
 
 # %% [markdown]
-# **Predict 3.** V = 63 symbols, s = 0.1. What is the lowest loss that can be reached? How far above the others does the
-# right logit stand there? Sketch the loss against that distance, for s = 0 and for s = 0.1.
+# **Predict 3.** V = 63 symbols, s = 0.1. What is the lowest loss that can be reached? How far above the others does
+# the right logit stand there? Sketch the loss against that distance, for s = 0 and for s = 0.1.
 
 # %%
 V = 63
@@ -177,9 +177,9 @@ legend(axes[0, 0])
 page
 
 # %% [markdown]
-# Smoothed, the loss has a lowest point and rises beyond it, so logits stop growing, and a training loss of 0.6 is no
-# failure: it is the entropy of q. To see whether a model learns, look at the loss *without* smoothing, as the library's
-# validation does.
+# Smoothed, the loss has a lowest point and rises beyond it, so logits stop growing, and a training loss of 0.75 is no
+# failure: 0.73 of it is the entropy of q. To see whether a model learns, look at the loss *without* smoothing, as the
+# library's validation does.
 #
 # ## 3. Right answers before, own answers after
 #
@@ -228,8 +228,8 @@ page
 # The share of whole dates is the *same*, and it must be: as long as everything so far is right, the own beginning is
 # the right beginning, and both models are asked the same. So the exposure costs no whole answers. It shows in what
 # follows a mistake: after a wrong third digit the fourth, nearly always right otherwise, is wrong as well. Look at the
-# answers: `1971` became `1917`. The model knows which digits, and not yet in which order. Slightly more dates are right
-# than chance would have it: mistakes come together.
+# answers: `1971` became `1917`. The model knows which digits, and not yet in which order. Slightly more dates are
+# right than chance would have it: mistakes come together.
 #
 # ## 4. The likeliest string
 #
@@ -311,8 +311,8 @@ ends = Chain(table_of({"^": {"a": 1.0}, "a": {"$": 0.4, "b": 0.6}, "b": {"$": 0.
 
 # %% [markdown]
 # **Predict 5.** In `forks`, which string does greedy find, with which probability, and which one a beam of width 2? In
-# `ends`, is `a` or `ab` likelier, and which of the two comes first if log p is divided by the length penalty ((5 + n) /
-# 6)^α with α = 0.6, n symbols with the end?
+# `ends`, is `a` or `ab` likelier, and which of the two comes first if log p is divided by the length penalty ((5 + n)
+# / 6)^α with α = 0.6, n symbols with the end?
 
 # %%
 nothing = np.zeros((1, 1), int)
@@ -339,9 +339,9 @@ for width in (1, 2, 4, 8):
           f"{among:.1%} with the right date among the {width}")
 
 # %% [markdown]
-# A wider beam finds likelier strings, as it must. It does not find more right ones: the likeliest date is wrong, so the
-# model is to blame and not the search. But in nearly nine of ten cases the right date is among the eight best: what the
-# model is unsure about is the order of two digits, and both orders are in the beam.
+# A wider beam finds likelier strings, as it must. It does not find more right ones: the likeliest date is wrong, so
+# the model is to blame and not the search. But in nearly nine of ten cases the right date is among the eight best:
+# what the model is unsure about is the order of two digits, and both orders are in the beam.
 #
 # ## 5. What need not be computed twice
 #
@@ -350,8 +350,8 @@ for width in (1, 2, 4, 8):
 # written, and once for all those of memory. Then a new symbol costs one row
 # ([cache.py](../scratch/models/transformer/cache.py)).
 #
-# **Predict 6.** How much faster is that for an answer of 10 symbols, and for one of 120? (Rows computed: T instead of 1
-# + 2 + … + T. Not all time is spent on rows.)
+# **Predict 6.** How much faster is that for an answer of 10 symbols, and for one of 120? (Rows computed: T instead of
+# 1 + 2 + … + T. Not all time is spent on rows.)
 
 # %%
 manual_seed(0)
@@ -411,8 +411,9 @@ page
 
 # %% [markdown]
 # In blocks, as one would align them: the year's rows look at the year, the month's at the name of the month, the day's
-# at its digits. Within the year the rows spread over several digits, and there the digits get exchanged. What kinds of
-# spellings does this model fail at? The list below groups them, `d` for a number and `w` for a word.
+# at its digits. Within the year the rows spread over several digits, and there the digits get exchanged: 1997 came out
+# as 1979, and the day as 30. What kinds of spellings does this model fail at? The list below groups them, `d` for a
+# number and `w` for a word.
 
 # %%
 wrong = np.flatnonzero(~answers["alone"].all(axis=1))
