@@ -12,6 +12,7 @@ import pytest
 
 from tests.mutation.__main__ import EQUIVALENT, main
 from tests.mutation.mutants import Finder, mutants, sources
+from tests.mutation.reasons import listing
 
 ROOT = Path(__file__).resolve().parent.parent
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="planting faults needs os.fork")
@@ -99,6 +100,21 @@ def test_the_list_of_equivalent_faults_is_not_stale(everything):
     assert len(listed) == len(set(listed))
     assert all(len(group["reason"]) > 20 for group in groups)
     assert not set(listed) - {mutant.key for mutant in everything}
+
+
+def test_the_reasons_are_listed_by_folder_with_what_changes_in_an_example():
+    at = "scratch/losses/classes.py::f.backward: "
+    keys = [f"{at}q = a + b  →  q = a", f"{at}return (first_gradient * (x < 0), second_gradient_of_all)  →  "
+            "return (first_gradient * (x <= 0), second_gradient_of_all)"]  # fmt: skip
+    far = [keys[1], "scratch/tape.py::g: a  →  b"]
+    groups = [{"reason": "Short.", "mutants": keys}, {"reason": "Far.", "mutants": far}]
+    assert [line.strip() for line in listing(groups)] == [
+        "**scratch/losses**: 3",
+        "- Short (2): `f.backward`, `q = a + b` → `q = a`",
+        "- Far (1): `f.backward`, `… * (x < 0), …` → `… * (x <= 0), …`",
+        "**scratch/tape.py**: 1",
+        "- Far (1): `g`, `a` → `b`",
+    ]
 
 
 # -- trying them -------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ python -m tests.mutation --list --only losses/                which faults there
 python -m tests.mutation --out /tmp/mutation.jsonl            try them; the same command again goes on
 python -m tests.mutation --out /tmp/mutation.jsonl --retry    the survivors again, after tests were added
 python -m tests.mutation --table /tmp/one.jsonl /tmp/two.jsonl    the counts by folder, of several such files
+python -m tests.mutation --reasons                            what equivalent.json lists, by folder and reason
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest  # noqa: E402
 
 from tests.mutation.mutants import Mutant, mutants, sources  # noqa: E402
+from tests.mutation.reasons import listing  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 EQUIVALENT = Path(__file__).with_name("equivalent.json")
@@ -49,6 +51,7 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSON lines; what is in it is not tried again")
     parser.add_argument("--retry", action="store_true", help="try those in --out again that survived")
     parser.add_argument("--table", type=Path, nargs="+", metavar="FILE", help="count what such files hold, try nothing")
+    parser.add_argument("--reasons", action="store_true", help="print why the faults in equivalent.json are no faults")
     parser.add_argument("--equivalent", action="store_true", help="try also what equivalent.json lists")
     parser.add_argument("--tests", nargs="+", default=["tests"], metavar="PATH", help="where tests are (tests)")
     parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)  # for tests of this script
@@ -58,6 +61,9 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     asked = options(arguments)
     root = asked.root.resolve()
+    if asked.reasons:
+        print(*listing(read_groups(root)), sep="\n")
+        return 0
     trees, every = mutants(root, sources(root))
     chosen = [mutant for mutant in every if not asked.only or re.search(asked.only, mutant.key)]
     if asked.sample is not None and asked.sample < len(chosen):
@@ -122,9 +128,12 @@ def try_out(
 
 def equivalents(root: Path) -> dict[str, str]:
     """{key: reason} of the faults that change nothing that a test could see."""
+    return {key: group["reason"] for group in read_groups(root) for key in group["mutants"]}
+
+
+def read_groups(root: Path) -> list[dict[str, Any]]:
     path = root / EQUIVALENT.relative_to(ROOT)
-    groups = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return {key: group["reason"] for group in groups for key in group["mutants"]}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
 def read_results(*paths: Path) -> dict[str, Any]:
