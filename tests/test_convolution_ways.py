@@ -3,6 +3,7 @@ and pieces, and in memory full of what others left there."""
 
 from __future__ import annotations
 
+import math
 from itertools import product
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from numpy.lib.array_utils import byte_bounds
 
 from scratch import blocks
-from scratch.layers.convolution import depthwise, fast, im2col, plain, pointwise, windows, winograd
+from scratch.layers.convolution import depthwise, fast, im2col, pointwise, windows, winograd
 from scratch.layers.convolution.channels import add_to_channels, sum_of_channels
 from tests.test_convolution import SETTINGS, Setting, around, arrays, channels_last, draw, equal, told
 
@@ -52,6 +53,7 @@ WINDOWS = {
     "strided beyond the kernel": Setting((5, 2, 8, 9), 3, (2, 1), (3, 4), around(1, 1)),
     "as wide a stride as the kernel": Setting((5, 2, 8, 9), 3, (2, 3), (2, 3)),
     "dilated": Setting((5, 2, 9, 6), 3, (3, 2), (2, 1), around(2, 1), (3, 1)),
+    "rows of the kernel that meet padding alone": Setting((5, 1, 8, 4), 2, (12, 2), (3, 1), ((6, 0), (0, 1))),
     "rows of padding alone": Setting((5, 2, 1, 4), 3, (5, 3), padding=around(2, 1)),
     "one row, to one channel": Setting((5, 3, 1, 9), 1, (1, 4), (1, 2), around(0, 2)),
     "the whole image": Setting((5, 2, 3, 4), 6, (3, 4)),
@@ -68,13 +70,19 @@ WINOGRAD = {
 DEPTHWISE = {
     "depthwise": Setting((5, 3, 5, 6), 3, (3, 2), padding=((2, 1), (0, 1)), groups=3),
     "depthwise, strided down": Setting((5, 2, 7, 6), 2, (3, 3), (2, 1), around(1, 1), groups=2),
-    "depthwise, strided": Setting((5, 3, 7, 9), 3, (2, 3), (2, 3), ((1, 0), (2, 1)), groups=3),
+    "depthwise, strided": Setting((5, 3, 7, 9), 3, (2, 3), (3, 2), ((1, 0), (2, 1)), groups=3),
 }
 POINTWISE = {
     "1 × 1": Setting((5, 4, 3, 5), 3, (1, 1)),
     "1 × 1, strided": Setting((5, 2, 5, 7), 4, (1, 1), (2, 3)),
 }
-COLUMNS = {"columns": Setting((5, 3, 7, 9), 4, (3, 2), (2, 1), around(1, 2), (1, 3))}
+COLUMNS = {
+    "columns": Setting((5, 3, 7, 9), 4, (3, 2), (2, 1), around(1, 2), (1, 3)),
+    "padded above": Setting((5, 2, 3, 4), 3, (2, 2), padding=((1, 0), (0, 0))),
+    "padded below": Setting((5, 2, 3, 4), 3, (2, 2), padding=((0, 1), (0, 0))),
+    "padded on the left": Setting((5, 2, 3, 4), 3, (2, 2), padding=((0, 0), (1, 0))),
+    "padded on the right": Setting((5, 2, 3, 4), 3, (2, 2), padding=((0, 0), (0, 1))),
+}
 WAYS = {
     name: (way, s)
     for way, settings in (
@@ -167,7 +175,7 @@ def test_windows_stay_within_the_slabs_and_slabs_are_no_larger_than_a_row_needs(
         assert inside(g.matrices(slabs), slabs)
         assert (g.starts - 1) * g.sw < max(s.x[3] + max(s.padding[1]), (g.Wo - 1) * g.sw + 1)
         assert 0 <= g.all - g.images * g.Ho * g.starts < g.phases * g.pieces  # rounded up, and not further
-        assert g.room * g.kh * g.C == slabs.size
+        assert g.phases == -(-s.kernel[1] // s.stride[1])
 
 
 @pytest.mark.parametrize("s", WINOGRAD.values(), ids=WINOGRAD)
@@ -190,6 +198,25 @@ def test_depthwise_windows_stay_within_the_padded_images(s):
     room = g.room(np.float64)
     assert room.shape == (5, *(n + sum(sides) for n, sides in zip(s.x[2:], s.padding, strict=True)), s.x[1])
     assert inside(g.windows(room), room) and not room.any()
+    assert g.rows == (s.stride[1] == 1)  # rows of all columns and channels together, which einsum does fastest
+
+
+@pytest.mark.parametrize(("name", "kind", "straight"), [
+    ("depthwise", "an image", True), ("depthwise", "every other pixel", False),
+    ("depthwise, strided", "an image", True), ("depthwise, strided", "every other pixel", True),
+])  # fmt: skip
+def test_depthwise_outputs_are_written_straight_to_their_place_where_that_can_be(name, kind, straight, monkeypatch):
+    s, given, einsum = DEPTHWISE[name], [], np.einsum
+
+    def noted(*arguments, **keywords):
+        given.append(keywords.get("out"))
+        return einsum(*arguments, **keywords)
+
+    monkeypatch.setattr(np, "einsum", noted)
+    x, W, _ = arrays(s)
+    y = into(s, kind)
+    depthwise.convolve(x, W, s.stride, s.padding, y)
+    assert given and all((out is not None and np.shares_memory(out, y)) == straight for out in given)
 
 
 def numbers_in_a_block(way, s):
@@ -198,7 +225,7 @@ def numbers_in_a_block(way, s):
         g = windows.Windows(s.x, s.out, s.kernel, s.stride, s.padding, 1)
         return windows.BLOCK, g.room * g.kh * g.C + g.all * g.O, g.images
     if way is winograd:
-        g = winograd.Tiles(s.x, s.out, s.kernel, s.padding, np.dtype(float))
+        g = winograd.Tiles(s.x, s.out, s.kernel, s.padding, np.dtype(float))  # which knows no stride
         return winograd.BLOCK, g.points * (g.room * g.C + g.all * g.O), g.images
     g = depthwise._Images(s.x, s.kernel, s.stride, s.padding)
     return depthwise.BLOCK, g.room(np.float32).size, g.blocks[0].stop
@@ -208,6 +235,7 @@ def numbers_in_a_block(way, s):
 @pytest.mark.parametrize("s", [
     Setting((10**5, 16, 28, 28), 32, (3, 3), padding=around(1, 1)),
     Setting((10**5, 3, 40, 31), 5, (5, 3), padding=around(2, 1)),
+    Setting((10**5, 4, 40, 31), 5, (4, 5), (2, 2), padding=around(2, 1)),
     Setting((10**5, 40, 9, 17), 8, (2, 5)),
 ])  # fmt: skip
 def test_a_block_is_as_large_as_the_cache_allows(way, s):
@@ -222,6 +250,30 @@ def test_a_block_is_as_large_as_the_cache_allows(way, s):
 def test_products_are_cut_into_pieces_that_the_library_multiplies_at_once(rows, multiplications, pieces):
     """No more than 10⁶ multiplications each, unless that leaves fewer than 32 rows."""
     assert windows.pieces(rows, multiplications) == pieces
+
+
+@pytest.mark.parametrize("way", [windows, winograd])
+@pytest.mark.parametrize("s", [Setting((40, 7, 28, 28), 11, (2, 3)), Setting((300, 11, 28, 28), 2, (3, 5))])
+def test_a_piece_holds_as_many_rows_as_the_library_multiplies_at_once(way, s, monkeypatch):
+    monkeypatch.setattr(windows, "UNPACKED", 50_000)
+    if way is windows:
+        g = windows.Windows(s.x, s.out, s.kernel, s.stride, s.padding, 1)
+        each, rows = math.prod(s.weight), -(-g.images * g.Ho * g.starts // g.phases)
+    else:
+        g = winograd.Tiles(s.x, s.out, s.kernel, s.padding, np.dtype(float))
+        each, rows = s.kernel[0] * s.x[1] * s.out, -(-g.images * g.column // g.kh)
+    assert g.pieces > 1 and g.rows * each <= windows.UNPACKED
+    assert -(-rows // (g.pieces - 1)) * each > windows.UNPACKED
+
+
+def test_tiles_of_any_size_are_correlations():
+    """Aᵀ [(G g) ⊙ (B d)], of m outputs and k weights, as far as the seven points and infinity reach."""
+    for m, k in product(range(1, 6), range(2, 6)):
+        if m + k <= 9:
+            A, B, G = winograd.matrices(m, k)
+            d, g = draw(m + k - 1), draw(k, seed=1)
+            assert A.shape == (m + k - 1, m) and B.shape == (m + k - 1, m + k - 1) and G.shape == (m + k - 1, k)
+            np.testing.assert_allclose(A.T @ ((G @ g) * (B @ d)), np.correlate(d, g), rtol=1e-10)
 
 
 def test_images_are_looked_at_as_pixels_and_copied_only_where_channels_are_scattered():
@@ -262,7 +314,7 @@ CHOICES = {
     "depthwise": (Setting((1, 4, 5, 6), 4, (3, 3), groups=4), "depthwise"),
     "two groups of one channel": (Setting((1, 2, 5, 6), 2, (3, 3), groups=2), "depthwise"),
     "one channel": (Setting((1, 1, 5, 6), 1, (3, 3)), "windows"),
-    "depthwise, dilated": (Setting((1, 4, 5, 6), 4, (3, 3), dilation=(2, 1), groups=4), "windows" + " windows" * 3),
+    "depthwise, dilated": (Setting((1, 4, 5, 6), 4, (3, 3), dilation=(2, 1), groups=4), "windows windows windows windows"),
     "a group an input channel": (Setting((1, 2, 5, 6), 4, (3, 3), groups=2), "windows windows"),
     "a group an output channel": (Setting((1, 4, 5, 6), 2, (3, 3), groups=2), "windows windows"),
 }
@@ -279,16 +331,15 @@ def noting(taken, name, compute):
 @pytest.mark.parametrize(("s", "expected"), CHOICES.values(), ids=CHOICES)
 def test_which_way_is_taken(s, expected, monkeypatch):
     x, W, dy = arrays(s)
-    for function in ("convolve", "weight_gradient"):
-        taken = []
-        for way in (depthwise, im2col, pointwise, windows, winograd):
-            monkeypatch.setattr(way, function, noting(taken, way.__name__.rpartition(".")[2], getattr(way, function)))
-        if function == "convolve":
-            equal([fast.convolve(x, W, *s.arguments)], [plain.convolve(x, W, *s.arguments)])
-        else:
-            dW = plain.weight_gradient(x, dy, s.kernel, *s.arguments)
-            equal([fast.weight_gradient(x, dy, s.kernel, *s.arguments)], [dW])
-        assert " ".join(taken) == expected
+    y, dW = right(s)
+    taken = []
+    for way, function in product((depthwise, im2col, pointwise, windows, winograd), ("convolve", "weight_gradient")):
+        noted = noting(taken, way.__name__.rpartition(".")[2], getattr(way, function))
+        monkeypatch.setattr(way, function, noted)
+    equal([fast.convolve(x, W, *s.arguments)], [y])
+    assert " ".join(taken) == expected
+    equal([fast.weight_gradient(x, dy, s.kernel, *s.arguments)], [dW])
+    assert " ".join(taken) == f"{expected} {expected}"
 
 
 def test_inside_exact_zeros_what_is_made_of_zeros_is_zero():
@@ -322,7 +373,15 @@ def test_columns_are_made_for_as_many_images_as_their_memory_allows(limit, monke
     made, columns_of = [], im2col.im2col
     monkeypatch.setattr(im2col, "im2col", lambda *given: made.append(columns_of(*given).size) or columns_of(*given))
     by_columns(s, x, W, dy, into(s, "an image"))
-    assert max(made) == fast.COLUMNS and sum(made) == 2 * 5 * fast.COLUMNS // limit
+    images = {1: [1, 1, 1, 1, 1], 2: [2, 2, 1], 5: [5]}[limit]
+    assert made == [n * fast.COLUMNS // limit for n in (*images, *images)]
+
+
+def test_of_no_images_in_groups_there_is_a_gradient_of_zeros():
+    s = Setting((0, 6, 5, 7), 4, (3, 2), groups=2)
+    x, W, dy = arrays(s)
+    dW = fast.weight_gradient(x, dy, s.kernel, *s.arguments)
+    assert dW.shape == s.weight and not dW.any()
 
 
 @pytest.mark.parametrize(("dtypes", "expected"), [("fd", "d"), ("df", "d"), ("ff", "f"), ("ef", "f")])

@@ -18,9 +18,9 @@ from scratch.layers.convolution.geometry import Padding, Pair, output_sizes
 BLOCK = 2**18  # numbers in a block's padded images
 
 
-def fits(channels: int, weight: Sequence[int], dilation: Pair, groups: int) -> bool:
+def fits(C: int, O: int, dilation: Pair, groups: int) -> bool:
     """Whether every channel is a group with one output channel."""
-    return groups > 1 and groups == channels == weight[0] and dilation == (1, 1)
+    return groups > 1 and groups == C == O and dilation == (1, 1)
 
 
 class _Images:

@@ -183,14 +183,14 @@ def _convolve(
     y: np.ndarray,
 ) -> None:
     """Into y (N, H', W', O), whose channels lie next to each other."""
-    if depthwise.fits(x.shape[1], weight.shape, dilation, groups):
+    if depthwise.fits(x.shape[1], weight.shape[0], dilation, groups):
         depthwise.convolve(x, weight, stride, padding, y)
     elif groups > 1:
         for c, o in _groups(x.shape[1], weight.shape[0], groups):
             _convolve(x[:, c], weight[o], stride, padding, dilation, 1, y[..., o])
     elif pointwise.fits(weight.shape[2:], padding):
         pointwise.convolve(x, weight, stride, y)
-    elif _dilated(weight.shape, dilation):
+    elif _dilated(weight.shape[2:], dilation):
         _convolve_by_columns(x, weight, stride, padding, dilation, y)
     elif _halved(x.shape[1], weight.shape[0], weight.shape[2:], stride, dilation):
         winograd.convolve(x, weight, padding, y)
@@ -202,8 +202,7 @@ def _weight_gradient(
     x: np.ndarray, dy: np.ndarray, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, groups: int
 ) -> np.ndarray:
     C, O = x.shape[1], dy.shape[1]
-    shape = (O, C // groups, *kernel)
-    if depthwise.fits(C, shape, dilation, groups):
+    if depthwise.fits(C, O, dilation, groups):
         return depthwise.weight_gradient(x, dy, kernel, stride, padding)
     if groups > 1:
         parts = [
@@ -212,7 +211,7 @@ def _weight_gradient(
         return np.concatenate(parts)
     if pointwise.fits(kernel, padding):
         return pointwise.weight_gradient(x, dy, stride)
-    if _dilated(shape, dilation):
+    if _dilated(kernel, dilation):
         return _weight_gradient_by_columns(x, dy, kernel, stride, padding, dilation)
     if _halved(C, O, kernel, stride, dilation):
         return winograd.weight_gradient(x, dy, kernel, padding)
@@ -226,8 +225,8 @@ def _halved(C: int, O: int, kernel: Sequence[int], stride: Pair, dilation: Pair)
     return kernel[1] in (3, 5) and stride == (1, 1) and dilation == (1, 1) and C * O >= 256 and min(C, O) >= 8
 
 
-def _dilated(weight: Sequence[int], dilation: Pair) -> bool:
-    return dilation[1] > 1 and weight[3] > 1
+def _dilated(kernel: Sequence[int], dilation: Pair) -> bool:
+    return dilation[1] > 1 and kernel[1] > 1
 
 
 def _groups(C: int, O: int, groups: int) -> list[tuple[slice, slice]]:

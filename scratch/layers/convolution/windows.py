@@ -55,15 +55,14 @@ class Windows:
 
     def moves(self) -> Iterator[tuple[tuple, tuple]]:
         """What is copied: (where to in the slabs (n, Ho, columns, kh), where from in the pixels (n, H, W))."""
-        columns = min(self.W, self.starts * self.sw - self.left)
         for i in range(self.kh):
             above = i * self.dh - self.top  # the input's row at the output's row 0
             first = max(0, -(above // self.sh))
             last = min(self.Ho, (self.H - 1 - above) // self.sh + 1)
             if last > first:
                 rows = slice(above + first * self.sh, above + (last - 1) * self.sh + 1, self.sh)
-                there = (slice(None), slice(first, last), slice(self.left, self.left + columns), i)
-                yield there, (slice(None), rows, slice(columns))
+                there = (slice(None), slice(first, last), slice(self.left, self.left + self.W), i)
+                yield there, (slice(None), rows)
 
     def places(self, slabs: np.ndarray) -> np.ndarray:
         """The slabs of all images of a block, pixel by pixel: (images, Ho, columns, kh), over the same memory."""
@@ -125,8 +124,7 @@ def weight_gradient(
         for there, here in moves:
             places[:n][there] = source[block][here]
         image[:n] = given[block]
-        if n < g.images:
-            outputs[n * g.Ho * g.starts :] = 0
+        outputs[n * g.Ho * g.starts :] = 0  # a last block of fewer images
         total += np.matmul(windows, dy_there, out=part)
     return np.ascontiguousarray(total.sum(axis=0).reshape(kw, kh, C, O).transpose(3, 2, 1, 0))
 

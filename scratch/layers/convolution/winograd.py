@@ -106,7 +106,7 @@ class Tiles:
         if full:
             pairs.append((places[:, :, :full], self.columns(y, 0, M, full)))
         if rest:
-            pairs.append((places[:rest, :, full : full + 1], self.columns(y, full * M, rest, 1)))
+            pairs.append((places[:rest, :, full:], self.columns(y, full * M, rest, 1)))
         return pairs
 
     @staticmethod
