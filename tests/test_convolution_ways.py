@@ -314,7 +314,7 @@ CHOICES = {
     "depthwise": (Setting((1, 4, 5, 6), 4, (3, 3), groups=4), "depthwise"),
     "two groups of one channel": (Setting((1, 2, 5, 6), 2, (3, 3), groups=2), "depthwise"),
     "one channel": (Setting((1, 1, 5, 6), 1, (3, 3)), "windows"),
-    "depthwise, dilated": (Setting((1, 4, 5, 6), 4, (3, 3), dilation=(2, 1), groups=4), "windows windows windows windows"),
+    "depthwise, dilated": (Setting((1, 3, 5, 6), 3, (3, 3), dilation=(2, 1), groups=3), "windows windows windows"),
     "a group an input channel": (Setting((1, 2, 5, 6), 4, (3, 3), groups=2), "windows windows"),
     "a group an output channel": (Setting((1, 4, 5, 6), 2, (3, 3), groups=2), "windows windows"),
 }
