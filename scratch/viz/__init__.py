@@ -16,6 +16,7 @@ from scratch.viz.sound import speech
 from scratch.viz.style import figure, save
 from scratch.viz.surfaces import histograms, surface_paths
 from scratch.viz.tape import draw_tape, keep_gradients, tape_text
+from scratch.viz.tokens import token_grid
 
 __all__ = [
     "adversarial_pairs",
@@ -44,5 +45,6 @@ __all__ = [
     "speech",
     "surface_paths",
     "tape_text",
+    "token_grid",
     "worst_mistakes",
 ]

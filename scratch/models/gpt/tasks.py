@@ -4,7 +4,7 @@ Every task is text to the model: tokens in, the same tokens shifted by one as ta
 no targets (−100, which `cross_entropy` leaves out): nobody can foresee them, and nobody asks.
 
     sort     354180>013458      six digits, put in order         add      47+85=231      the sum, its last digit first
-    repeat   a segment of random tokens over and over; what is seen for the second time can be foretold
+    repeat   a segment of random letters over and over; what is seen for the second time can be foretold
 """
 
 from __future__ import annotations
@@ -65,6 +65,17 @@ class Questions:
         return ((x[i : i + batch_size], y[i : i + batch_size]) for i in range(0, len(x), batch_size))
 
 
+@dataclass(frozen=True)
+class Rounds(Questions):
+    """Rows that go round and round. Until its first letter comes again, nothing of a row can be foretold."""
+
+    def shifted(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        x, y = rows[:, :-1], rows[:, 1:].copy()
+        period = 1 + (y == rows[:, :1]).argmax(axis=1)  # where the first letter comes again
+        y[np.arange(1, rows.shape[1]) <= period[:, None]] = IGNORED
+        return x, y
+
+
 def text(name: str) -> Text:
     """The plays (test: a play of its own), or tiny-shakespeare as nanoGPT cuts it, without a test part."""
     parts = (*load_tiny_shakespeare(), "") if name == "tiny_shakespeare" else load_shakespeare()
@@ -93,17 +104,21 @@ def add_numbers() -> Questions:
     return _questions(CharTokenizer("0123456789+="), 6, np.stack(columns, axis=1), 1000)
 
 
-def repeats(length: int = 49, symbols: int = 26, rows: int = 20_000, seed: int = 0) -> Questions:
-    """A segment of 6 to 20 random letters, over and over; what has not been seen is ignored as a target.
+def repeats(length: int = 33, longest: int = 16, rows: int = 20_000, seed: int = 0) -> Rounds:
+    """A segment of 6 to `longest` different letters of 32, over and over.
 
-    Segments differ in length, so that counting places does not help: the model must look for the letter itself.
+    Segments differ in length, so that counting places does not help: the model must look for the letter itself, which
+    a segment has only once.
     """
     rng = np.random.default_rng(seed)
-    period = rng.integers(6, 21, (rows, 1))
-    segment = rng.integers(0, symbols, (rows, 20))
+    period = rng.integers(6, longest + 1, (rows, 1))
+    segment = rng.permuted(np.tile(np.arange(len(LETTERS)), (rows, 1)), axis=1)
     text = np.take_along_axis(segment, np.arange(length) % period, axis=1)
-    tokenizer = CharTokenizer("abcdefghijklmnopqrstuvwxyz"[:symbols])
-    return _questions(tokenizer, 20, text, rows // 20)
+    parts = _questions(CharTokenizer(LETTERS), longest + 1, text, rows // 20)
+    return Rounds(**vars(parts))
+
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEF"
 
 
 def _questions(tokenizer: CharTokenizer, given: int, rows: np.ndarray, held_out: int) -> Questions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -84,7 +84,7 @@ LOWEST = {"n_layer": 1, "n_head": 1, "n_embd": 1, "block_size": 1, "steps": 1, "
           "save_every": 1, "shards": 1, "lr": 0, "final_lr": 0, "warmup": 0, "weight_decay": 0, "clip": 0,
           "seed": 0}  # fmt: skip
 
-PRESETS = {
+PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "quick": {"n_layer": 3, "n_embd": 64, "block_size": 64, "steps": 800, "batch_size": 12, "lr": 4e-3,
               "evaluate_every": 200},
@@ -92,7 +92,8 @@ PRESETS = {
                          "steps": 2000, "lr": 1e-3},
     "sort": {"data": "sort", "n_layer": 3, "n_embd": 64, "block_size": 12, "batch_size": 64, "steps": 2000},
     "add": {"data": "add", "n_layer": 3, "n_embd": 64, "block_size": 8, "batch_size": 128, "steps": 4000},
-    "induction": {"data": "repeat", "n_layer": 2, "n_embd": 64, "block_size": 48, "batch_size": 32, "steps": 1500},
+    "induction": {"data": "repeat", "n_layer": 2, "n_embd": 64, "block_size": 32, "batch_size": 32, "steps": 600,
+                  "lr": 3e-3, "final_lr": 3e-4},
 }  # fmt: skip
 
 
@@ -106,7 +107,7 @@ def decayed_apart(model: GPT, weight_decay: float) -> list[dict]:
     """Two groups for AdamW: matrices, which decay, and biases and the norms' scales, which don't."""
     named = list(model.named_parameters())
     groups = [([p for p in named if p[1].ndim >= 2], weight_decay), ([p for p in named if p[1].ndim < 2], 0.0)]
-    return [{"params": params, "weight_decay": decay} for params, decay in groups]
+    return [{"params": params, "weight_decay": decay} for params, decay in groups if params]
 
 
 def summed_loss(model: GPT, x: np.ndarray, y: np.ndarray) -> tuple[Tensor, float]:
