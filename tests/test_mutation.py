@@ -42,6 +42,7 @@ def faults(body: str) -> list[str]:
         ("y = a / b", ["y = a * b", "y = a", "y = b / a"]),
         ("y = a @ b.T", ["y = b.T @ a", "y = a @ b"]),
         ("y = -a", ["y = a"]),
+        ("y = sum(a)", []),  # Python has no mean()
         ("y = a < b", ["y = a <= b", "y = a > b"]),
         ("y = a and b", ["y = a or b", "y = b", "y = a"]),
         ("y = a if b else None", ["y = a if not b else None"]),

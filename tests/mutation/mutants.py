@@ -9,12 +9,15 @@ Left alone are docstrings, texts, annotations, defaults, dtypes, conditions that
 from __future__ import annotations
 
 import ast
+import builtins
 import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 FOLDERS = ("activations", "layers", "losses", "optim")
 FILES = ("blocks.py", "initializers.py", "schedules.py", "value.py")  # besides every file that defines a backward
@@ -232,7 +235,7 @@ def changed_operation(node: ast.BinOp) -> Iterator[ast.AST]:
 def changed_call(node: ast.Call) -> Iterator[ast.AST]:
     """Another function of the same kind, a function left out, the branches of `where` exchanged."""
     name = called(node)
-    if name in RENAMED:
+    if name in RENAMED and exists(node.func, RENAMED[name]):
         yield altered(node, func=renamed(node.func, RENAMED[name]))
     if name == "where" and len(node.args) == 3:
         yield altered(node, args=[node.args[0], node.args[2], node.args[1]])
@@ -264,7 +267,7 @@ def changed_gradients(node: ast.Return, gradients: list[ast.expr]) -> Iterator[a
         if not isinstance(gradient, (ast.Constant, ast.Starred)):
             others = gradients[:i], gradients[i + 1 :]
             yield altered(node, value=ast.Tuple([*others[0], ast.Constant(None), *others[1]], ast.Load()))
-            if not isinstance(gradient, ast.IfExp):
+            if not isinstance(gradient, (ast.IfExp, ast.UnaryOp)):  # −dy without its sign is planted already
                 minus = ast.UnaryOp(ast.USub(), gradient)
                 yield altered(node, value=ast.Tuple([*others[0], minus, *others[1]], ast.Load()))
     if len(gradients) > 1:
@@ -282,6 +285,13 @@ def altered(node: ast.AST, **fields: object) -> ast.AST:
     for name, value in fields.items():
         setattr(new, name, value)
     return new
+
+
+def exists(function: ast.expr, name: str) -> bool:
+    """Whether a function of this name may stand there: Python has no mean(...), a set no subtract."""
+    if isinstance(function, ast.Name):
+        return hasattr(builtins, name)
+    return hasattr(np.ndarray, name) or getattr(getattr(function, "value", None), "id", "") == "np"
 
 
 def renamed(function: ast.expr, name: str) -> ast.expr:
