@@ -14,7 +14,7 @@ Backward, with dh the whole gradient of h' and dc that of c' but for what comes 
 All that does not depend on dh and dc is a factor known since the forward: the loop back has one product of matrices and
 seven of elements.
 
-Where the time goes (64 steps, 32 sequences, H = 256, in = 64, two threads): 2 ms before the loop; the loop forward 11, of
+Where the time goes (64 steps, 32 sequences, H = 256, two threads): 2 ms before the loop; the loop forward 11, of
 which 7 are products; the loop back 8.5, of which 7 are; behind it dx and the gradients of the weights 11.
 """
 
