@@ -36,13 +36,13 @@ class Settings:
     """Attention heads of each block."""
     n_embd: int = 96
     """Features of a token, a multiple of n_head."""
-    block_size: int = 128
+    block_size: int = 64
     """The context: how many tokens the model sees at a time."""
     dropout: float = 0.0
     """Share of features and of attention weights set to zero at random in every step."""
     bias: bool = False
     """Whether linear layers and norms have one."""
-    steps: int = 2500
+    steps: int = 2000
     """Updates of the weights."""
     batch_size: int = 16
     """Windows, or questions, in each step."""
@@ -58,7 +58,7 @@ class Settings:
     """Decay of matrices in AdamW, multiplied by the learning rate; biases and norms have none."""
     clip: float = 1.0
     """Longest gradient, over all parameters together, that is not shortened."""
-    evaluate_every: int = 250
+    evaluate_every: int = 500
     """Steps between two looks at the validation set."""
     save_every: int = 250
     """Steps between two checkpoints."""
@@ -86,10 +86,8 @@ LOWEST = {"n_layer": 1, "n_head": 1, "n_embd": 1, "block_size": 1, "steps": 1, "
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    "quick": {"n_layer": 3, "n_embd": 64, "block_size": 64, "steps": 800, "batch_size": 12, "lr": 4e-3,
-              "evaluate_every": 200},
-    "tiny_shakespeare": {"data": "tiny_shakespeare", "n_embd": 128, "block_size": 64, "batch_size": 12,
-                         "steps": 2000, "lr": 1e-3},
+    "quick": {"n_layer": 3, "n_embd": 64, "steps": 800, "batch_size": 12, "lr": 4e-3, "evaluate_every": 400},
+    "tiny_shakespeare": {"data": "tiny_shakespeare", "n_embd": 128, "batch_size": 12},
     "sort": {"data": "sort", "n_layer": 3, "n_embd": 64, "block_size": 12, "batch_size": 64, "steps": 2000},
     "add": {"data": "add", "n_layer": 3, "n_embd": 64, "block_size": 8, "batch_size": 128, "steps": 4000},
     "induction": {"data": "repeat", "n_layer": 2, "n_embd": 64, "block_size": 32, "batch_size": 32, "steps": 600,
