@@ -1,5 +1,7 @@
 """Dropout: how often, how much, when not at all, and from which random numbers."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -77,6 +79,26 @@ def test_any_number_of_elements(shape):
     assert y.shape == shape and set(np.unique(y.data)) <= {0, 2}
 
 
+def test_sixteen_random_bits_decide_an_element(monkeypatch):
+    """Of all 2¹⁶ values exactly the share asked for keeps, and a 64-bit word is drawn for each four elements."""
+
+    class EveryValue:
+        bit_generator = property(lambda self: self)
+        asked: list[int] = []
+
+        def random_raw(self, words):
+            self.asked.append(words)
+            return np.arange(4 * words, dtype=np.uint16).view(np.uint64)
+
+    monkeypatch.setattr(sys.modules["scratch.layers.dropout"], "generator", EveryValue)
+    for p in (0.25, 2**-16, 1 - 2**-16, 1):
+        assert (dropout(np.ones(2**16), p).data != 0).sum() == round((1 - p) * 2**16)
+    EveryValue.asked.clear()
+    for n in range(10):
+        dropout(np.ones(n), 0.5)
+    assert EveryValue.asked == [-(-n // 4) for n in range(10)]
+
+
 @pytest.mark.parametrize("p", [-0.1, 1.1, float("nan")])
 def test_p_is_a_probability(p):
     with pytest.raises(ValueError, match=f"Dropout expected a probability from 0 to 1, got {p}"):
@@ -130,5 +152,7 @@ def test_channels_need_images_and_a_probability():
         Dropout2d()(np.ones((3, 4, 5)))
     with pytest.raises(ValueError, match=r"dropout2d expected shape \(N, C, H, W\), got \(3, 4\)"):
         dropout2d(np.ones((3, 4)))
+    with pytest.raises(ValueError, match="dropout2d expected a probability from 0 to 1, got 2"):
+        dropout2d(np.ones((2, 3, 4, 5)), 2)
     with pytest.raises(ValueError, match="Dropout2d expected a probability from 0 to 1, got 2"):
         Dropout2d(2)

@@ -23,7 +23,9 @@ from scratch.layers import (
     layer_norm,
     rms_norm,
 )
+from scratch.layers.normalization import rows
 from scratch.layers.normalization.batch import BatchNorm
+from scratch.layers.normalization.rows import ChannelsLast, rows_of
 from scratch.parallel import ShardedLoss
 
 EPS = 1e-5
@@ -167,6 +169,18 @@ def test_float32_stays_where_epsilon_is_numpys_number(norm):
     assert y.dtype == dx.dtype == np.float32
 
 
+@pytest.mark.parametrize("norm", [
+    LayerNorm((2, 3)), RMSNorm(3), GroupNorm(2, 6), BatchNorm1d(3), BatchNorm2d(3), InstanceNorm1d(3, affine=True),
+    InstanceNorm2d(3, affine=True, track_running_stats=True),
+], ids=lambda norm: type(norm).__name__)  # fmt: skip
+def test_a_new_norm_scales_by_one_and_shifts_by_zero_and_has_seen_mean_zero_and_variance_one(norm):
+    begin = {"weight": 1, "bias": 0, "running_mean": 0, "running_var": 1, "num_batches_tracked": 0}
+    state = norm.state_dict()
+    assert len(state) > 0
+    for name, value in state.items():
+        assert (value == begin[name]).all()
+
+
 # -- batch norm: running statistics ------------------------------------------------------------------------------
 
 
@@ -185,6 +199,13 @@ def test_without_momentum_they_are_the_average_over_all_batches():
     np.testing.assert_allclose(norm.running_mean.data, np.mean([b.mean(axis=(0, 2)) for b in batches], axis=0))
     np.testing.assert_allclose(norm.running_var.data, np.mean([b.var(axis=(0, 2), ddof=1) for b in batches], axis=0))
     assert norm.num_batches_tracked.item() == 4
+
+
+def test_the_variance_alone_may_be_tracked_and_without_either_no_momentum_is_needed():
+    x, var = draw(5, 3), Buffer(np.ones(3))
+    batch_norm(x, None, var, training=True, momentum=0.25)
+    np.testing.assert_allclose(var.data, 0.75 + 0.25 * x.var(axis=0, ddof=1))
+    np.testing.assert_array_equal(batch_norm(x, training=True, momentum=None).data, batch_norm(x, training=True).data)
 
 
 def test_evaluation_uses_them_and_changes_nothing():
@@ -251,7 +272,7 @@ IMAGES = {
     "several rows, not square": (3, 4, 5, 7), "one row": (3, 4, 1, 7), "one column": (3, 4, 5, 1),
     "points": (5, 4, 1, 1), "one channel": (2, 1, 5, 3), "one image": (1, 6, 3, 2), "a sequence": (3, 4, 5),
     "volumes": (2, 4, 3, 2, 5),
-    "too large for a row": (2, 3, 181, 127),
+    "too large for a row": (2, 3, 9, 7),
 }  # fmt: skip
 NORMS = {
     "batch": lambda x, w, b: batch_norm(x, weight=w, bias=b, training=True),
@@ -263,8 +284,9 @@ NORMS = {
 
 @pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
 @pytest.mark.parametrize("shape", IMAGES.values(), ids=IMAGES)
-def test_the_order_in_memory_matters_to_neither_values_nor_gradients(shape, norm):
+def test_the_order_in_memory_matters_to_neither_values_nor_gradients(shape, norm, monkeypatch):
     """Against the composed norm where x, and dy for itself, lie in every order."""
+    monkeypatch.setattr(rows, "LONGEST", 150)  # the largest but one has 140 numbers
     if norm is NORMS["instance"] and shape == IMAGES["points"]:
         shape = (5, 4, 1, 2)  # one value alone has no variance
     x, dy, channels = draw(*shape), draw(*shape, seed=3) - 1.5, shape[1]
@@ -280,6 +302,36 @@ def test_the_order_in_memory_matters_to_neither_values_nor_gradients(shape, norm
     for order, other in ((o, p) for o in (*orders, channels_first) for p in (*orders, channels_first)):
         for came, value in zip(run(order, other), expected, strict=True):
             np.testing.assert_allclose(came, value, rtol=1e-10, atol=1e-11)
+
+
+X = np.zeros((2, 3, 4, 5))
+ORDERS = {
+    "first": (X, "First"),
+    "last": (channels_last(X), "Last"),
+    "a matrix": (X[..., 0, 0], "Last"),
+    "points": (X[..., :1, :1], "Last"),
+    "two by two, first": (np.zeros((2, 3, 2, 2)), "First"),
+    "two channels, last": (channels_last(X[:, :2]), "Last"),
+    "two channels, first": (X[:, :2], "First"),
+    "one channel": (X[:, :1], "First"),
+    "one channel of several, last": (channels_last(X)[:, :1], "First"),
+    "one row, last": (channels_last(X[:, :, :1]), "Last"),
+    "the channels between rows and columns, one column": (np.zeros((2, 4, 3, 5)).swapaxes(1, 2)[..., :1], "Last"),
+    "one number seen everywhere": (np.broadcast_to(0.0, (2, 3, 4, 5)), "First"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("x", "order"), ORDERS.values(), ids=ORDERS)
+def test_memory_is_read_in_the_order_in_which_it_lies(x, order):
+    """An axis of one element has no say in it, nor has a single channel."""
+    for by_example in (False, True):
+        assert type(rows_of(x, by_example)).__name__ == f"Channels{order}"
+
+
+def test_rows_are_whole_images_as_long_as_the_cache_holds_them():
+    assert ChannelsLast((2, 4, 128, 128), False).rows == (1, 2, 2**16)
+    assert ChannelsLast((2, 4, 129, 128), False).rows == (2, 129, 4 * 128)
+    assert ChannelsLast((2, 4, 129, 128), True).rows == (2, 129, 4 * 128)
 
 
 @pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
@@ -331,6 +383,14 @@ def test_instance_norms_running_statistics_are_means_over_the_examples():
     expected = (x - before[:, None, None]) / np.sqrt(norm.running_var.data + EPS)[:, None, None]
     np.testing.assert_allclose(norm.eval()(x).data, expected, rtol=1e-12)
     np.testing.assert_array_equal(norm.running_mean.data, before)
+
+
+def test_one_of_instance_norms_statistics_may_be_tracked_alone():
+    x, mean, var = draw(4, 3, 5), Buffer(np.zeros(3)), Buffer(np.ones(3))
+    instance_norm(x, running_mean=mean, momentum=0.25)
+    instance_norm(x, running_var=var, momentum=0.25)
+    np.testing.assert_allclose(mean.data, 0.25 * x.mean(axis=(0, 2)))
+    np.testing.assert_allclose(var.data, 0.75 + 0.25 * x.var(axis=2, ddof=1).mean(axis=0))
 
 
 @pytest.mark.parametrize(("make", "shape"), [(InstanceNorm1d, (3, 5)), (InstanceNorm2d, (3, 5, 2))])

@@ -338,6 +338,18 @@ def test_an_empty_batch_stays_empty():
         assert y.shape[:2] == (0, 3) and dx.shape == (0, 3, 7, 5)
 
 
+@pytest.mark.parametrize(("k", "stride", "padding"), [(4, None, 0), (3, None, 0), (3, 5, 1), (4, 6, 1)])
+@pytest.mark.parametrize("shape", [(1, 1, 4, 4), (2, 3, 4, 4)])
+def test_one_window_need_not_be_the_whole_image(shape, k, stride, padding):
+    x, dy = rng.standard_normal(shape), rng.standard_normal((*shape[:2], 1, 1))
+    y, dx = forward_and_backward(lambda x: avg_pool2d(x, k, stride, padding), x, dy)
+    padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    np.testing.assert_allclose(y, padded[..., :k, :k].mean(axis=(2, 3), keepdims=True), rtol=1e-13)
+    expected = np.zeros(shape)
+    expected[..., : k - padding, : k - padding] = dy / k**2
+    np.testing.assert_allclose(dx, expected, rtol=1e-13)
+
+
 def test_the_gradient_of_the_mean_is_shared_out_in_full():
     """Every window that lies inside gives away exactly dy."""
     for k, stride in itertools.product((1, 2, 3), (1, 2, 3)):

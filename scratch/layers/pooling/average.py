@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ def _global_mean(x: Tensor, axes: int) -> Tensor:
     """One window that is the whole image: NumPy sums it at once."""
     over = tuple(range(-axes, 0))
     y = x.data.mean(axis=over, keepdims=True)
-    n = x.size // max(y.size, 1)
+    n = math.prod(x.shape[-axes:])
 
     def backward(dy):
         dx = np.empty_like(x.data)
