@@ -57,6 +57,19 @@ def test_by_hand_learns_the_digits():
     assert (logits.argmax(axis=1) == data.validation.targets).mean() > 0.85
 
 
+def test_a_step_by_hand_goes_against_the_gradient():
+    x, y = rng.standard_normal((5, 4)), np.array([0, 2, 1, 1, 0])
+    weights = weights_of(MLP(4, (6,), 3).to(np.float64))
+    before = [(W.copy(), b.copy()) for W, b in weights]
+    logits, inputs = by_hand.forward(weights, x)
+    expected, dlogits = by_hand.cross_entropy(logits, y)
+    gradients = by_hand.backward(weights, inputs, dlogits)
+    assert by_hand.step(weights, x, y, lr=0.3) == expected
+    for new, old, gradient in zip(weights, before, gradients, strict=True):
+        for after, start, slope in zip(new, old, gradient, strict=True):
+            np.testing.assert_allclose(after, start - 0.3 * slope, rtol=1e-13)
+
+
 def test_by_hand_is_safe_from_overflow():
     loss, dlogits = by_hand.cross_entropy(np.array([[1e4, -1e4, 0.0]]), np.array([1]))
     assert loss == 2e4

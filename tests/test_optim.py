@@ -11,8 +11,9 @@ import pytest
 
 import scratch.optim
 from scratch import Parameter, Tensor
-from scratch.layers.linear import Linear
-from scratch.optim import SGD, Adam, AdamW, Optimizer, RMSprop, clip_grad_norm_, clip_grad_value_
+from scratch.layers import BatchNorm1d, Linear
+from scratch.optim import SGD, Adam, AdamW, AveragedModel, Optimizer, RMSprop, clip_grad_norm_, clip_grad_value_
+from scratch.optim.optimizer import pieces
 from tests.reference import make_optim
 from tests.reference.make_optim import CASES, NORMS, Case, gradients, run_ours
 
@@ -219,6 +220,18 @@ def test_pieces_change_nothing(case, monkeypatch):
     parts, parts_state = run_ours(case)
     assert all(np.array_equal(parts[name], whole[name]) for name in whole)
     assert all(np.array_equal(parts_state[name], whole_state[name]) for name in whole_state)
+
+
+def test_only_what_is_larger_than_a_piece_is_cut(monkeypatch):
+    monkeypatch.setattr("scratch.optim.optimizer.PIECE", 6)
+    for shape, sizes in (((3, 2), [6]), ((7,), [6, 1]), ((3, 5), [6, 6, 3])):
+        p, g, kept = (np.zeros(shape) for _ in range(3))
+        cuts = list(pieces(p, g, {"sum": kept}))
+        assert [piece.size for piece, _, _ in cuts] == [piece.size for _, piece, _ in cuts] == sizes
+        assert [state["sum"].size for _, _, state in cuts] == sizes
+        assert all(np.shares_memory(piece, p) and np.shares_memory(state["sum"], kept) for piece, _, state in cuts)
+    small = np.zeros((3, 2))
+    assert next(pieces(small, small, {}))[0] is small
 
 
 @pytest.mark.parametrize(("cls", "options"), EVERY)
@@ -474,6 +487,8 @@ SHARED = p()
         (lambda: SGD(3), "expected a list of Parameters or of groups, got int"),
         (lambda: SGD([p(), Tensor(np.ones(4))]), "expected Parameters, got Tensor of shape (4,) as number 1"),
         (lambda: SGD([("w", np.ones(4))]), "expected Parameters, got ndarray of shape (4,) as w"),
+        (lambda: SGD([("w", p(), 0.1)]), "expected Parameters, got tuple as number 0"),
+        (lambda: SGD([(1, p())]), "expected Parameters, got tuple as number 0"),
         (lambda: SGD([("w", p()), p()]), "either all parameters of a group have names or none"),
         (lambda: SGD([SHARED, p(), SHARED]), "number 2, of shape (2, 3), comes twice"),
         (lambda: SGD([{"params": [SHARED]}, {"params": [("w", SHARED)]}]), "the parameter w, of shape (2, 3), comes"),
@@ -610,7 +625,8 @@ def test_clipped_gradients_have_the_norm_asked_for():
     clip_grad_norm_(parameters, np.float64(0.5) / 2)  # NumPy's number does not make gradients float64
     clip_grad_value_(parameters, np.float64(10))
     assert all(parameter.grad.dtype == np.float32 for parameter in parameters if parameter.grad is not None)
-    assert clip_grad_norm_(parameters, 10.0) == pytest.approx(0.25, rel=1e-5)  # within the bound: left as they are
+    for bound in (10.0, 0.3):  # within the bound: left as they are
+        assert clip_grad_norm_(parameters, bound) == pytest.approx(0.25, rel=1e-5)
     assert clip_grad_norm_(parameters[1], 10.0) == 0.0  # one without a gradient
     assert clip_grad_norm_([parameters[0], parameters[0]], 10.0) == clip_grad_norm_(parameters[0], 10.0)
 
@@ -619,10 +635,18 @@ def test_clipped_gradients_have_the_norm_asked_for():
 def test_a_large_norm_does_not_overflow(norm_type):
     parameter = Parameter(np.zeros((2, 5), np.float32))
     parameter.grad = np.full((2, 5), 2e37, np.float32)
-    parameter.grad[1] *= -1
-    expected = 2e37 * 10 ** (1 / norm_type)
-    assert clip_grad_norm_(parameter, 1.0, norm_type) == pytest.approx(expected, rel=1e-6)
-    np.testing.assert_allclose(np.abs(parameter.grad), 10 ** (-1 / norm_type), rtol=1e-5)
+    parameter.grad[1] *= -0.5
+    norm = 1.0 if norm_type == math.inf else (5 + 5 * 0.5**norm_type) ** (1 / norm_type)
+    assert clip_grad_norm_(parameter, 1.0, norm_type) == pytest.approx(2e37 * norm, rel=1e-6)
+    np.testing.assert_allclose(parameter.grad, [[1 / norm] * 5, [-0.5 / norm] * 5], rtol=1e-5)
+
+
+def test_a_large_norm_does_not_overflow_where_its_pieces_are_added(monkeypatch):
+    monkeypatch.setattr("scratch.optim.clipping.PIECE", 2)
+    parameter = Parameter(np.zeros(4))
+    parameter.grad = np.full(4, 8e153)  # 1.28e308 a piece
+    assert clip_grad_norm_(parameter, 1.0) == pytest.approx(1.6e154)
+    np.testing.assert_allclose(parameter.grad, 0.5)
 
 
 @pytest.mark.parametrize("norm_type", [1.0, 2.0, 3.0, math.inf])
@@ -665,3 +689,30 @@ def test_bad_bounds_are_named(clip, complaint):
     with pytest.raises(ValueError) as error:
         clip(clip_parameters())
     assert complaint in str(error.value)
+
+
+# -- averaged weights ---------------------------------------------------------------------------------------------
+
+
+def test_averaged_weights_follow_by_hand():
+    """(1 + n) / (10 + n) is 1/10, 2/11, 3/12, …, until it reaches the decay."""
+    model = BatchNorm1d(2).to(np.float64)
+    averaged = AveragedModel(model, decay=0.3)
+    mean = np.array([1.0, 1.0])
+    for n, decay in enumerate([1 / 10, 2 / 11, 3 / 12, 0.3]):
+        model.weight.data[...] = [n, 10.0 + n]
+        model.running_mean.data[...] = n
+        averaged.update_parameters(model)
+        mean = decay * mean + (1 - decay) * model.weight.data
+        np.testing.assert_allclose(averaged.module.weight.data, mean, rtol=1e-14)
+        np.testing.assert_array_equal(averaged.module.running_mean.data, [n, n])
+        assert averaged.state_dict()["n_averaged"] == n + 1
+    x = np.array([[2.0, 3.0]])
+    np.testing.assert_array_equal(averaged(x).data, averaged.module(x).data)
+    assert not averaged.module.training and model.training
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.1, math.nan])
+def test_a_decay_of_averages_is_a_share(decay):
+    with pytest.raises(ValueError, match=f"expected a decay from 0 to 1, got {decay}"):
+        AveragedModel(Linear(2, 3), decay)

@@ -61,7 +61,7 @@ def _norm(g: Array, p: float) -> float:
     g = g.reshape(-1)
     with np.errstate(over="ignore"):
         powers = [_power_sum(g[start : start + PIECE], p) for start in range(0, g.size, PIECE)]
-    total = math.fsum(powers) if all(map(math.isfinite, powers)) else math.nan
+    total = math.fsum(powers) if sum(powers) < math.inf else math.nan
     if math.isfinite(total):
         return total ** (1 / p)
     largest = float(np.abs(g).max())
@@ -71,8 +71,7 @@ def _norm(g: Array, p: float) -> float:
 def _power_sum(g: Array, p: float) -> float:
     if p == 2:
         return float(np.dot(g, g))
-    size = np.abs(g)
-    return float((size if p == 1 else size**p).sum())
+    return float((np.abs(g) ** p).sum())
 
 
 def _with_gradients(parameters: Any) -> list[tuple[Tensor, Array]]:

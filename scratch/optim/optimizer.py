@@ -156,7 +156,7 @@ class Optimizer:
             raise ValueError(f"{self._name}.load_state_arrays: " + "; ".join(problems))
         self.state = [{} for _ in self._owners]
         for name, p in expected.items():
-            _, index, short = name.split(".", 2)
+            _, index, short = name.split(".")
             kept = self.state[int(index)][short] = np.empty_like(p)
             kept[...] = arrays[name]
 
