@@ -21,6 +21,7 @@ from scratch.layers import (
     max_pool1d,
     max_pool2d,
 )
+from scratch.layers.pooling import average
 from scratch.layers.pooling import windows as geometry
 
 rng = np.random.default_rng(0)
@@ -176,6 +177,9 @@ def test_adaptive_windows_read_every_element_of_theirs_and_none_twice_in_a_step(
         bounds = [(o * n // out, -(-(o + 1) * n // out)) for o in range(out)]
         assert pairs == [(o, i) for o, (start, end) in enumerate(bounds) for i in range(start, end)]
         assert came.counts.tolist() == [end - start for start, end in bounds]
+        starts = [start for start, _ in bounds]
+        turns = max([starts.count(start) for start in starts], default=0)  # windows that begin at one element
+        assert len(came.steps) <= turns * max([end - start for start, end in bounds], default=0)
         assert came.tiled is came.apart is (out > 0 and n % out == 0)
 
 
@@ -233,6 +237,8 @@ def test_a_window_of_padding_alone_gives_minus_infinity_and_takes_no_gradient():
         lambda x: max_pool2d(x, (2, 1), 1, (1, 0), (2, 1)), np.array([[[[2.0, 3.0]]]]), np.ones((1, 1, 1, 2))
     )
     assert (y == -np.inf).all() and not dx.any()
+    _, places = max_pool2d(np.array([[[[2.0, 3.0]]]]), (2, 1), 1, (1, 0), (2, 1), return_indices=True)
+    assert places.tolist() == [[[[0, 1]]]]  # inside of the image all the same
 
 
 # -- ceil mode ---------------------------------------------------------------------------------------------------
@@ -336,6 +342,22 @@ def test_an_empty_batch_stays_empty():
     for function in POOLS:
         y, dx = forward_and_backward(function, np.zeros((0, 3, 7, 5)), np.zeros(function(np.zeros((0, 3, 7, 5))).shape))
         assert y.shape[:2] == (0, 3) and dx.shape == (0, 3, 7, 5)
+
+
+def test_windows_of_one_size_share_one_number():
+    windows = [geometry.sliding(6, 2, 2), geometry.sliding(9, 3, 3)]
+    share = average._shares(windows, None, np.float32)
+    assert share.shape == () and share == np.float32(1 / 6)
+    assert average._shares([geometry.sliding(6, 3, 2, 1, count_padding=False)], None, np.float64).shape == (3,)
+
+
+def test_no_windows_give_no_values():
+    x = rng.standard_normal((2, 3, 4, 5))
+    for size in ((0, 2), (2, 0), 0):
+        for function in (adaptive_avg_pool2d, adaptive_max_pool2d):
+            shape = (2, 3, *np.broadcast_to(size, 2))
+            y, dx = forward_and_backward(lambda x, f=function, s=size: f(x, s), x, np.zeros(shape))
+            assert y.shape == shape and not dx.any()
 
 
 @pytest.mark.parametrize(("k", "stride", "padding"), [(4, None, 0), (3, None, 0), (3, 5, 1), (4, 6, 1)])

@@ -56,7 +56,7 @@ def sliding(
     reach = dilation * (k - 1) + 1
     free = n + 2 * padding - reach
     out = (-(-free // stride) if ceil_mode else free // stride) + 1
-    if ceil_mode and (out - 1) * stride >= n + padding:
+    if (out - 1) * stride >= n + padding:  # never without ceil_mode
         out -= 1
     steps: list[tuple[Index, Index]] = []
     for t in range(k):
