@@ -342,6 +342,46 @@ def test_which_way_is_taken(s, expected, monkeypatch):
     assert " ".join(taken) == f"{expected} {expected}"
 
 
+@pytest.mark.parametrize(("stride", "dilation", "spread"), [
+    ((1, 1), (1, 1), False), ((2, 3), (1, 1), False), ((1, 1), (2, 3), False), ((2, 1), (1, 2), False),
+    ((2, 1), (2, 1), True), ((1, 2), (2, 2), True), ((3, 3), (3, 3), True),
+])  # fmt: skip
+def test_zeros_are_put_between_gradients_only_where_one_axis_is_both_strided_and_dilated(
+    stride, dilation, spread, monkeypatch
+):
+    s = Setting((2, 3, 9, 8), 2, (2, 2), stride, around(1, 1), dilation)
+    x, W, dy = arrays(s)
+    taken = []
+    monkeypatch.setattr(fast, "_spread", noting(taken, "spread", fast._spread))
+    dx = fast.input_gradient(dy, W, s.x, *s.arguments)
+    equal([dx], [im2col.input_gradient(dy, W, s.x, *s.arguments)])
+    assert taken == ["spread"] * spread
+
+
+def test_zeros_between_by_hand():
+    dy = np.array([[1.0, 2], [3, 4]])[None, None]
+    np.testing.assert_array_equal(fast._spread(dy, (2, 3))[0, 0], [[1, 0, 0, 2], [0, 0, 0, 0], [3, 0, 0, 4]])
+    np.testing.assert_array_equal(fast._spread(dy, (1, 1)), dy)
+
+
+@pytest.mark.parametrize(("size", "kernel", "step", "padding", "met"), [
+    (7, 2, 3, (1, 0), [0, 2]), (7, 1, 3, (1, 0), [2]), (7, 1, 3, (0, 1), [0]), (2, 1, 3, (0, 0), [0]),
+    (2, 5, 3, (4, 4), [0, 1]), (9, 1, 1, (1, 2), [0]),
+])  # fmt: skip
+def test_which_of_the_first_pixels_meet_a_weight(size, kernel, step, padding, met):
+    assert fast._met(size, kernel, step, padding) == met
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [((1, 2), (2, 1)), ((2, 1), (1, 2)), ((1, 1), (2, 1)), ((1, 1), (1, 3))])
+def test_pixels_that_no_kernel_reaches_have_the_gradient_zero(kernel, stride, monkeypatch):
+    """Also where the memory that the gradient is given was never cleared."""
+    s = Setting((2, 3, 6, 7), 2, kernel, stride)
+    _, W, dy = arrays(s)
+    expected = im2col.input_gradient(dy, W, s.x, *s.arguments)
+    monkeypatch.setattr(np, "empty", lambda shape, dtype=float: np.full(shape, np.nan, dtype))
+    equal([fast.input_gradient(dy, W, s.x, *s.arguments)], [expected])
+
+
 def test_inside_exact_zeros_what_is_made_of_zeros_is_zero():
     s = Setting((1, 16, 3, 12), 16, (3, 3), padding=around(1, 1))
     x, W, _ = (a.astype(np.float32) for a in arrays(s))
