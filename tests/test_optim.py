@@ -625,7 +625,7 @@ def test_clipped_gradients_have_the_norm_asked_for():
     clip_grad_norm_(parameters, np.float64(0.5) / 2)  # NumPy's number does not make gradients float64
     clip_grad_value_(parameters, np.float64(10))
     assert all(parameter.grad.dtype == np.float32 for parameter in parameters if parameter.grad is not None)
-    for bound in (10.0, 0.3):  # within the bound: left as they are
+    for bound in (0.3, 10.0):  # within the bound: left as they are
         assert clip_grad_norm_(parameters, bound) == pytest.approx(0.25, rel=1e-5)
     assert clip_grad_norm_(parameters[1], 10.0) == 0.0  # one without a gradient
     assert clip_grad_norm_([parameters[0], parameters[0]], 10.0) == clip_grad_norm_(parameters[0], 10.0)
