@@ -408,6 +408,40 @@ def test_sequences_are_images_of_height_one():
     assert conv1d(x, W, padding="same", groups=2).shape == (2, 6, 9)
 
 
+def test_transposed_sequences_are_images_of_height_one():
+    x, W, b, dy = draw(2, 4, 5), draw(4, 3, 3, seed=1), draw(6, seed=2), draw(2, 6, 9)
+    for bias in ((), (b,)):
+        flat = value_and_gradients(lambda *t: conv_transpose1d(*t, stride=2, padding=1, groups=2), dy, x, W, *bias)
+        high = value_and_gradients(
+            lambda *t: conv_transpose2d(*t, stride=(1, 2), padding=(0, 1), groups=2),
+            dy, x[:, :, None], W[:, :, None], *bias,
+        )  # fmt: skip
+        equal(flat, [each[:, :, 0] if each.ndim == 4 else each for each in high])
+
+
+def test_without_a_bias_there_are_two_gradients():
+    s = SETTINGS["strided and padded"]
+    x, W, dy = arrays(s)
+    equal(value_and_gradients(lambda x, W: conv2d(x, W, None, *s.arguments), dy, x, W), by_definition(s))
+    turned = (None, s.stride, s.padding, 0, s.groups, s.dilation)
+    z = draw(*conv_transpose2d(dy, W, *turned).shape)
+    _, dx, dW = value_and_gradients(lambda x, W: conv_transpose2d(x, W, *turned), z, dy, W)
+    equal([dx, dW], [plain.convolve(z, W, *s.arguments), plain.weight_gradient(z, dy, s.kernel, *s.arguments)])
+
+
+def test_valid_padding_is_none():
+    assert geometry.sides("", "valid", (3, 5), (2, 2), (1, 1)) == ((0, 0), (0, 0))
+    np.testing.assert_array_equal(conv1d(draw(1, 2, 9), draw(3, 2, 4), padding="valid").shape, (1, 3, 6))
+
+
+def test_what_needs_no_extension_is_not_copied():
+    x = draw(2, 3, 4, 5)
+    assert transposed._extended(x, (4, 5)) is x
+    extended = transposed._extended(x, (5, 7))
+    assert not extended[:, :, 4:].any() and not extended[..., 5:].any()
+    np.testing.assert_array_equal(extended[:, :, :4, :5], x)
+
+
 def test_what_is_frozen_is_not_computed(monkeypatch):
     """The first layer's images need no gradient, and none is paid for."""
     x, W, b = draw(2, 3, 5, 6), draw(4, 3, 3, 2), draw(4)
@@ -495,6 +529,7 @@ WRONG = {
         r"got \(2, 5, 7, 3\); this looks like \(N, H, W, C\): x.transpose\(0, 3, 1, 2\) brings the channels",
     ),
     "other channels": (lambda: conv2d(X[:, :2], W), r"with C = 3, got \(2, 2, 5, 7\)$"),
+    "a fifth axis": (lambda: conv2d(np.zeros((2, 1, 5, 7, 3)), W), r"with C = 3, got \(2, 1, 5, 7, 3\)$"),
     "channels of groups": (lambda: conv2d(X, W, groups=2), r"with C = 6, got \(2, 3, 5, 7\)$"),
     "groups that do not divide the outputs": (
         lambda: conv2d(X, W[:, :1], groups=3), "out_channels to be divisible by groups = 3, got 4"
@@ -540,6 +575,9 @@ WRONG = {
     "transposed: a weight the other way": (
         lambda: conv_transpose2d(X, W), r"conv_transpose2d expected x .* C = 4, got \(2, 3, 5, 7\)"
     ),
+    "transposed: a weight of another rank": (
+        lambda: conv_transpose2d(X, W[0]), r"weight of shape \(in, out/groups, kh, kw\).*got \(3, 3, 3\)"
+    ),
     "transposed: groups": (lambda: conv_transpose2d(X, W[:3], groups=2), "in_channels to be divisible by groups = 2"),
     "transposed: a word": (lambda: conv_transpose2d(X, W[:3], padding="same"), "padding in numbers, got 'same'"),
     "transposed: too much output padding": (
@@ -560,6 +598,16 @@ WRONG = {
     "layer: other padding": (lambda: Conv2d(3, 4, 3, padding_mode="reflect"), "padding_mode 'zeros'.*got 'reflect'"),
     "layer: same with a stride": (lambda: Conv2d(3, 4, 3, 2, "same"), "Conv2d expected stride 1 with padding='same'"),
     "layer: output padding": (lambda: ConvTranspose1d(3, 4, 3, output_padding=1), "output_padding below the stride"),
+    "layer: other channels": (lambda: Conv2d(3, 4, 3)(X[:, :2]), r"^Conv2d\(3, 4, .* expected x of shape"),
+    "layer: too large a kernel": (lambda: Conv2d(3, 4, 6)(X), r"^Conv2d\(3, 4, .* no larger than the padded input"),
+    "layer: other sequences": (lambda: Conv1d(3, 4, 3)(X[:, :2, 0]), r"^Conv1d\(3, 4, .* expected x of shape"),
+    "layer: transposed, other channels": (
+        lambda: ConvTranspose2d(3, 4, 3)(X[:, :2]), r"^ConvTranspose2d\(3, 4, .* expected x of shape"
+    ),
+    "layer: transposed, nothing left": (
+        lambda: ConvTranspose2d(3, 4, 3, padding=4)(X),
+        r"^ConvTranspose2d\(3, 4, .* from an input of \(5, 7\), the padding leaves an output of \(-1, 1\)",
+    ),
     "layer: a word": (lambda: ConvTranspose2d(3, 4, 3, padding="valid"), "ConvTranspose2d expected padding in numbers"),
 }  # fmt: skip
 
