@@ -75,6 +75,9 @@ SETTINGS = {
     "padding": Setting(Q, K, V, np.array([[1, 1, 1, 0, 0], [0, 0, 0, 0, 0]], bool)[:, None, None, :]),
     "float mask of heads": Setting(Q, K, V, draw(4, 1, 5)),
     "float mask with -inf": Setting(Q, K, V, np.where(SEEN, draw(3, 5), -INF)),
+    "mask of keys": Setting((3, 6), (5, 6), (5, 2), SEEN[0]),
+    "float mask of queries": Setting(Q, K, V, draw(4, 3, 1)),
+    "two by two, masked": Setting((2, 2, 6), (2, 2, 6), (2, 2, 3), np.array([[1, 0], [0, 1]], bool)),
     "float mask of all": Setting(Q, K, V, draw(2, 4, 3, 5)),
     "grouped heads": Setting(Q, (2, 2, 5, 6), (2, 2, 5, 3), enable_gqa=True),
     "one key head, mask": Setting((3, 3, 4), (1, 5, 4), (1, 5, 2), SEEN, enable_gqa=True),
@@ -224,6 +227,25 @@ def test_scores_of_any_size_neither_overflow_nor_lose_a_row(function, shift):
     large = function(Tensor(1e3 * q), Tensor(1e3 * k), Tensor(v)).data
     best = (q @ k.swapaxes(-1, -2))[:, [0, 2]].argmax(-1)
     np.testing.assert_allclose(large[:, [0, 2]], np.take_along_axis(v, best[..., None], 1), rtol=1e-9)
+
+
+@pytest.mark.parametrize("bias", [None, -abs(draw(4, 1, 5)), 5 + draw(4, 1, 5)], ids=["none", "below 0", "above 0"])
+def test_one_bound_serves_all_rows_until_one_lies_far_below(bias):
+    """Ordinary scores are computed once, and their exponentials are at most 1."""
+    q, k, _ = SETTINGS["plain"].inputs()
+    scores = q @ k.swapaxes(-1, -2)
+    bound = scores.max() * 0.3 + max(0.0, 0.0 if bias is None else bias.max())
+    scores = 0.3 * scores + (0 if bias is None else bias)
+    _, E, n = fused.exponentials(q, k, bias, 0.3)
+    np.testing.assert_allclose(E, np.exp(scores - bound), rtol=1e-12)
+    np.testing.assert_allclose(n, E.sum(-1, keepdims=True), rtol=1e-12)
+    q[0, 1, 2] = 0
+    far = np.zeros((3, 1))
+    far[2] = -30
+    _, E, n = fused.exponentials(q, k, far, 0.3)
+    scores = 0.3 * (q @ k.swapaxes(-1, -2)) + far
+    np.testing.assert_allclose(E, np.exp(scores - scores.max(-1, keepdims=True)), rtol=1e-12)
+    np.testing.assert_allclose(n, E.sum(-1, keepdims=True), rtol=1e-12)
 
 
 def test_float32_stays_float32_and_near_float64():

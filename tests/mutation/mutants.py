@@ -202,7 +202,7 @@ def changes(node: ast.AST, holder: ast.AST, function: str) -> Iterator[ast.AST]:
     elif isinstance(node, (ast.If, ast.IfExp)):
         if not isinstance(node.test, (ast.Compare, ast.UnaryOp)):  # there the change of the operator does the same
             yield altered(node, test=ast.UnaryOp(ast.Not(), node.test))
-    elif isinstance(node, ast.Attribute) and node.attr in ("T", "mT"):
+    elif isinstance(node, ast.Attribute) and node.attr in ("T", "mT") and isinstance(node.ctx, ast.Load):
         yield copy.deepcopy(node.value)
     elif isinstance(node, ast.Call):
         yield from changed_call(node)

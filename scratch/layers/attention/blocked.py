@@ -88,9 +88,8 @@ class _Blocks:
             mask: Array = self.mask.reshape((1,) * (2 - self.mask.ndim) + self.mask.shape)
             mask = mask[..., i, :] if mask.shape[-2] > 1 else mask
             scores += mask[..., j] if mask.shape[-1] > 1 else mask
-        if self.is_causal and j.stop > i.start + 1:
-            allowed = causal_mask(i.stop - i.start, j.stop - j.start, i.start - j.start)
-            scores += additive(allowed, self.dtype)
+        if self.is_causal and i.start == j.start:  # only these lie partly in the future
+            scores += additive(causal_mask(i.stop - i.start, j.stop - j.start), self.dtype)
         return scores
 
 
