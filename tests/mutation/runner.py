@@ -27,6 +27,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 import pytest
+from _pytest import tmpdir
 
 from tests.mutation import reach
 from tests.mutation.mutants import Mutant, first_line
@@ -95,6 +96,8 @@ class Runner:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: Any, nextitem: Any) -> bool:
         """One test, without the report that pytest would make of a failure."""
+        if (reported := getattr(tmpdir, "tmppath_result_key", None)) is not None:
+            item.stash[reported] = {}  # what `tmp_path` asks for at its end
         try:
             item.ihook.pytest_runtest_setup(item=item)
             item.ihook.pytest_runtest_call(item=item)
