@@ -8,6 +8,7 @@ own, and against PyTorch in test_parity.py.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -727,6 +728,16 @@ def test_integers_are_refused_where_they_would_silently_become_float64(name):
     assert FLOATING[name](np.ones((3, 4), np.float32)).dtype == np.float32
     with pytest.raises(ValueError, match=f"{name} expected a floating-point input, got dtype int64"):
         FLOATING[name](np.ones((3, 4), np.int64))
+
+
+@pytest.mark.parametrize("sizes", [(1, -1, 3), (-1, 1, 3), (4, -1), (-1,), (2, 3, -1, 2), (12, 1, -1)])
+def test_unflatten_finds_the_missing_size_also_beside_axes_of_size_1_and_without_examples(sizes):
+    full = tuple(-12 // math.prod(sizes) if size == -1 else size for size in sizes)
+    x = np.arange(24.0).reshape(2, 12)
+    y = layers.Unflatten(1, sizes)(x)
+    assert y.shape == (2, *full)
+    np.testing.assert_array_equal(layers.Flatten()(y).data, x)
+    assert layers.Unflatten(1, sizes)(x[:0]).shape == (0, *full)
 
 
 def test_linear_and_embedding_say_which_shape_they_expected():

@@ -110,6 +110,25 @@ def test_dilated_windows_equal_the_readable_form(k, stride, dilation):
     np.testing.assert_allclose(dx, expected_dx, rtol=1e-13)
 
 
+def test_padding_may_be_half_of_what_a_dilated_kernel_spans():
+    x = rng.standard_normal((2, 3, 5, 6))
+    dy = rng.standard_normal((2, 3, 6, 7))
+    y, dx = forward_and_backward(lambda x: max_pool2d(x, 2, 1, 2, 3), x, dy)
+    expected_y, expected_dx = pool_plainly("max", x, dy, (2, 2), (1, 1), (2, 2), (3, 3))
+    np.testing.assert_array_equal(y, expected_y)
+    np.testing.assert_allclose(dx, expected_dx, rtol=1e-13)
+
+
+def test_sizes_may_be_given_once_for_all_axes_and_no_stride_is_the_kernels():
+    x = rng.standard_normal((2, 3, 6, 7))
+    expected = max_pool2d(x, 3, 3).data
+    for kernel, stride in (((3,), None), ([3, 3], ()), (np.int64(3), []), ((3, 3), [3])):
+        np.testing.assert_array_equal(max_pool2d(x, kernel, stride).data, expected)
+    np.testing.assert_array_equal(adaptive_max_pool2d(x, [2]).data, adaptive_max_pool2d(x, (2, 2)).data)
+    for whole in (None, (None,), (None, None), (6, 7)):
+        np.testing.assert_array_equal(adaptive_avg_pool2d(x, whole).data, x)
+
+
 @pytest.mark.parametrize(("n", "out"), [(7, 3), (6, 4), (3, 7), (2, 9), (5, 5), (8, 2), (5, 1)])
 def test_adaptive_windows_equal_their_definition(n, out):
     """Window o of H' reads from ⌊o H / H'⌋ up to ⌈(o + 1) H / H'⌉, with exact ties in the maximum."""
@@ -181,6 +200,24 @@ def test_adaptive_windows_read_every_element_of_theirs_and_none_twice_in_a_step(
         turns = max([starts.count(start) for start in starts], default=0)  # windows that begin at one element
         assert len(came.steps) <= turns * max([end - start for start, end in bounds], default=0)
         assert came.tiled is came.apart is (out > 0 and n % out == 0)
+
+
+def test_pixels_of_few_bytes_are_copied_as_a_whole(monkeypatch):
+    x = np.arange(2 * 33 * 3 * 4, dtype=np.float32).reshape(2, 33, 3, 4)
+    last = channels_last(x[:, :32])
+    pixels = geometry._pixels(last)
+    assert pixels.shape == (2, 3, 4) and pixels.itemsize == 128 and np.shares_memory(pixels, last)
+    for other in (x[:, :32], channels_last(x), last[:, ::2], x[0], x[None]):
+        assert geometry._pixels(other) is None
+    for axis, inputs, copied in ((-1, slice(1, 4, 2), True), (-1, np.array([2, 0, 0]), True), (-2, slice(1, 3), False)):
+        part = geometry.read(last, axis, inputs)
+        assert np.shares_memory(part, last) is not copied
+        np.testing.assert_array_equal(part, last[geometry.at(axis, inputs)])
+    asked, look = [], geometry._pixels
+    monkeypatch.setattr(geometry, "_pixels", lambda a: asked.append(a) or look(a))
+    for axis in (-1, -2):
+        geometry.write(last, axis, slice(1, 2), last[geometry.at(axis, slice(0, 1))].copy("K"))
+        assert len(asked) == 2
 
 
 # -- max: who wins -----------------------------------------------------------------------------------------------

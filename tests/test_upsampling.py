@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scratch import Tensor, gradcheck
-from scratch.layers import Upsample, interpolate, pixel_shuffle, pixel_unshuffle
+from scratch.layers import Upsample, interpolate, pixel_shuffle, pixel_unshuffle, upsampling
 
 rng = np.random.default_rng(0)
 
@@ -94,6 +94,20 @@ def test_straight_lines_meet_at_edges_or_at_corners():
     corners = interpolate(x, size=(1, 4), mode="bilinear", align_corners=True)
     np.testing.assert_allclose(edges.data[0, 0, 0], [0, 0.75, 2.25, 3])
     np.testing.assert_allclose(corners.data[0, 0, 0], [0, 1, 2, 3])
+
+
+def test_a_factor_that_only_rounds_to_a_whole_one_does_not_repeat_evenly():
+    """3.25 · 2 pixels are 6, of which the first takes 4: ⌊3 / 3.25⌋ = 0."""
+    x = np.array([[1.0, 2.0]])[None, None]
+    y = interpolate(x, scale_factor=(1, 3.25))
+    np.testing.assert_array_equal(y.data[0, 0, 0], [1, 1, 1, 1, 2, 2])
+
+
+def test_whole_factors_repeat_pixels_without_a_table(monkeypatch):
+    monkeypatch.setattr(upsampling, "_nearest", None)
+    grids = {(12, 10): {"scale_factor": 2}, (18, 5): {"scale_factor": (3, 1)}, (6, 20): {"size": (6, 20)}}
+    for shape, grid in grids.items():
+        assert interpolate(np.zeros((1, 2, 6, 5)), **grid).shape[2:] == shape
 
 
 @pytest.mark.parametrize("align_corners", [False, True])

@@ -55,7 +55,7 @@ class Unflatten(Module):
     def forward(self, x: Any) -> Tensor:
         x = as_tensor(x)
         axis, sizes = _axis(self, self.dim, x), self.unflattened_size
-        known = math.prod(size for size in sizes if size != -1)
+        known = abs(math.prod(sizes))  # of all but −1, the missing one
         missing, rest = divmod(x.shape[axis], known)
         if rest or (-1 not in sizes and missing != 1):
             raise ValueError(f"{self!r} cannot cut axis {axis} of shape {x.shape} into {sizes}")

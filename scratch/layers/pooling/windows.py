@@ -120,7 +120,7 @@ def _pixels(x: Array) -> Array | None:
     Such elements are copied as a whole, 2 to 3 times faster than C numbers each; None where that can't be or gains
     nothing: another order in memory, or pixels of more than 128 bytes.
     """
-    if x.ndim != 4 or not x.size:
+    if x.ndim != 4:
         return None
     last = x.transpose(0, 2, 3, 1)
     width = x.shape[1] * x.itemsize
@@ -164,7 +164,7 @@ def images(who: str, x: Any, axes: int) -> Tensor:
 
 def sizes(who: str, name: str, value: Size, axes: int, least: int) -> tuple[int, ...]:
     """A number for each axis, from one number or several; ValueError for another count or one below `least`."""
-    each = (value,) * axes if isinstance(value, (int, float, np.number)) else tuple(value)
+    each = (value,) if isinstance(value, (int, float, np.number)) else tuple(value)
     each = each * axes if len(each) == 1 else each
     if len(each) != axes or any(not isinstance(v, (int, np.integer)) or v < least for v in each):
         raise ValueError(f"{who}: {name} expected one or {axes} whole numbers of at least {least}, got {value!r}")
@@ -204,8 +204,8 @@ def windows_of(
 
 def output_sizes(who: str, x: Tensor, output_size: Any, axes: int) -> list[Windows]:
     """Adaptive windows along each of the last `axes` axes; None keeps the input's size."""
-    given = (output_size,) * axes if output_size is None or isinstance(output_size, (int, np.integer)) else output_size
-    given = tuple(given) * axes if len(given) == 1 else tuple(given)
+    given = (output_size,) if output_size is None or isinstance(output_size, (int, np.integer)) else tuple(output_size)
+    given = given * axes if len(given) == 1 else given
     if len(given) != axes:
         raise ValueError(f"{who}: output_size expected one or {axes} sizes, got {output_size!r}")
     wanted = [n if out is None else out for n, out in zip(x.shape[-axes:], given, strict=True)]
