@@ -18,13 +18,16 @@ from scratch.models.rnn_lstm_gru import (
     LuongSeq2Seq,
     SequenceClassifier,
     Tagger,
+    ablations,
     inside,
     pictures,
+    sample,
     seq2seq,
     tasks,
 )
 from scratch.models.rnn_lstm_gru import train as recurrent
 from scratch.models.rnn_lstm_gru.generate import distribution, draw, generate
+from scratch.models.rnn_lstm_gru.model import initialise, remember
 from scratch.models.rnn_lstm_gru.seq2seq import greedy
 from scratch.models.rnn_lstm_gru.tasks import IGNORED, Sequences, Text, pieces
 from scratch.models.rnn_lstm_gru.train import PRESETS, Carried, Settings, evaluate, pair_loss, sequence_loss
@@ -37,6 +40,7 @@ from scratch.training import Run, checkpoint
 from scratch.training.folder import CHECKPOINT, LOG
 from scratch.training.report import RESULTS
 from scratch.training.settings import from_json, with_preset
+from scratch.viz import sequences
 from tests import lockstep
 
 KINDS = ("rnn", "lstm", "gru")
@@ -116,6 +120,21 @@ def test_first_weights_turn_and_remember():
         np.testing.assert_allclose(part @ part.T, np.eye(6), atol=1e-5)
     assert b.tolist() == [0] * 6 + [1] * 6 + [0] * 12
     assert (LanguageModel(9, "gru", 4, 6).recurrence.bias_ih_l0.data == 0).all()
+
+
+def test_gates_that_remember():
+    """After u steps without a word from outside, a cell that was set to u keeps (1 − 1/(u + 1))^u of its content."""
+    lstm, gru = LSTM(2, 500), GRU(2, 500)
+    for layer in (lstm, gru):
+        initialise(layer)
+        remember(layer, 40)
+        u = np.exp(layer.bias_ih_l0.data[500:1000])
+        assert 1 <= u.min() < 2 and 38 < u.max() <= 39 and abs(u.mean() - 20) < 2
+    np.testing.assert_array_equal(lstm.bias_ih_l0.data[:500], -lstm.bias_ih_l0.data[500:1000])
+    assert not lstm.bias_ih_l0.data[1000:].any() and not gru.bias_ih_l0.data[:500].any()
+    for layer, steps in ((RNN(2, 3), 40), (lstm, 2)):
+        with pytest.raises(ValueError, match=f"an LSTM or a GRU and at least 3 steps, got {layer.kind} and {steps}"):
+            remember(layer, steps)
 
 
 @every_kind
@@ -517,6 +536,7 @@ def test_a_small_lstm_learns_to_add():
     ({"steps": 0}, "steps must be at least 1, got 0"),
     ({"length": 0}, "length must be at least 1, got 0"),
     ({"own": 1.5}, "own must be from 0 to 1, got 1.5"),
+    ({"remember": 50, "kind": "rnn"}, "remember must be 0, or from 3 with an LSTM or a GRU, got 50 and rnn"),
     ({"dropout": -0.5}, "dropout must be from 0 to 1, got -0.5"),
     ({"lr": float("inf")}, "lr must be a number of at least final_lr, got inf"),
     ({"lr": float("nan")}, "lr must be at least 0, got nan"),
@@ -769,3 +789,122 @@ def test_alignment_and_trajectory(attention):
 
 def test_the_layers_know_their_kinds():
     assert {layer.kind for layer in (RNN(1, 1), LSTM(1, 1), GRU(1, 1))} <= set(recurrent_layers.STEPS)
+
+
+# -- pictures, samples, ablations -----------------------------------------------------------------------------------
+
+
+def test_pictures_are_drawn_and_the_model_left_as_it_was(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(pictures.viz, "save", lambda figure, path: drawn.setdefault(path.name, figure) and path)
+    log = [{"step": 0, "loss": 2.0}, {"step": 1, "loss": 1.5}, {"step": 2, "validation_loss": 1.4}]
+    years = tasks.series(24)
+    for task, expected in ((some_text(), ["curves", "cells", "trajectory"]), (some_pairs(), ["curves", "alignment"]),
+                           (SMALL["tags"](), ["curves"]), (years, ["curves", "forecast"])):  # fmt: skip
+        model = recurrent.build(Settings(**SHORT), task)
+        files = pictures.draw_all(tmp_path, log, model, task)
+        assert [file.stem for file in files] == expected and model.training
+    shown = drawn["forecast.png"].axes[0].lines
+    np.testing.assert_allclose(shown[0].get_ydata(), 100 * years.test[2][:, 0], rtol=1e-6)
+    np.testing.assert_allclose(shown[2].get_ydata()[1:], shown[0].get_ydata()[:-1], rtol=1e-6)
+    assert shown[0].get_xdata()[[0, -1]].tolist() == [1941, 2008]
+
+
+def test_the_cell_that_counts_is_found():
+    """A cell that is made to hold the place in the line: forget everything at a line's end, else add a step."""
+    tokenizer = CharTokenizer("\nab")
+    model = LanguageModel(3, "lstm", 3, 5).to(np.float64)
+    for parameter in model.parameters():
+        parameter.data[...] = 0
+    model.embedding.weight.data[...] = np.eye(3)
+    W, b = model.recurrence.weight_ih_l0.data, model.recurrence.bias_ih_l0.data
+    b[2], b[7], b[12] = 30, 30, 0.1  # i = 1, f = 1, g = 0.1 for cell 2
+    W[7, 0] = W[2, 0] = -60  # a line's end: f = 0, i = 0
+    text = "abba\nab\naaaaaab\nb\n" * 3
+    cell, r, values = pictures.counting_cells(model, tokenizer, text)["place in the line"]
+    assert cell == 2
+    before = np.concatenate([[0.0], values[:-1]])  # the cell holds the place behind the character
+    np.testing.assert_allclose(before, np.tanh(0.1) * inside.line_position(text), atol=1e-9)
+    assert abs(r) > 0.3
+
+
+def test_gradients_before_training_have_the_order_of_the_page():
+    norms = pictures.gradients(length=40, hidden=16)
+    last = {name: each[30] for name, each in norms.items()}
+    assert last["RNN, U from U(−1/√H, 1/√H)"] < last["GRU"] < last["LSTM"] < last["LSTM, forget bias 3"]
+    assert last["RNN"] > last["GRU"] and all(each[0] == pytest.approx(1, rel=1e-5) for each in norms.values())
+
+
+def test_samples_of_each_kind_of_task(tmp_path, monkeypatch, capsys):
+    cases = {
+        "text": (["abc"], "abc"), "pairs": (["abca", "d"], "abca → "), "tags": (["--count", "2"], "right is"),
+        "numbers": ([], "right is"),
+    }  # fmt: skip
+    for small, (words, told) in cases.items():
+        task = SMALL[small]()
+        monkeypatch.setattr(sample, "load_task", lambda settings, task=task: task)
+        run = start(tmp_path / small, monkeypatch, Settings(**SHORT), task, np.float32)
+        capsys.readouterr()
+        sample.main(["--run", str(run.folder), *words])
+        assert told in capsys.readouterr().out
+    monkeypatch.setattr(sample, "load_task", lambda settings: some_text())
+    sample.main(["--run", str(tmp_path / "text"), "ab", "--count", "7", "--temperature", "0"])
+    assert len(capsys.readouterr().out.rstrip("\n")) <= 9
+    for folder, words, message in [
+        ("text", ["x"], "the character 'x' at position 0 is not in the vocabulary"),
+        ("text", [""], "at least one character, got an empty one"),
+        ("text", ["a", "--temperature", "-1"], "temperature must be a number of at least 0"),
+        ("text", ["--count", "0"], "--count at least 1, got 0 and 0"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            sample.main(["--run", str(tmp_path / folder), *words])
+    monkeypatch.setattr(sample, "load_task", lambda settings: some_pairs())
+    with pytest.raises(ValueError, match="the character 'x' in 'abx' is not known"):
+        sample.main(["--run", str(tmp_path / "pairs"), "abx"])
+    with pytest.raises(ValueError, match="at least one character, got an empty one"):
+        sample.main(["--run", str(tmp_path / "pairs"), ""])
+
+
+def test_each_ablation_takes_away_what_it_says():
+    task, settings = tasks.adding(6, (20, 5, 5)), Settings(**{**SHORT, "remember": 5})
+    x, lengths, y = task.train
+    made = {}
+    for name, (changes, make) in ablations.ABLATIONS.items():
+        if "clip" not in changes and "lr" not in changes:
+            manual_seed(0)
+            kind = {key: value for key, value in changes.items() if key in ("kind", "remember")}
+            made[name] = make(Settings(**{**SHORT, "remember": 5, **kind}), task).to(np.float64)
+            gradients = []
+            for shards in (1, 2):  # replicas must be what the model is
+                made[name].zero_grad()
+                ShardedLoss(made[name], sequence_loss, shards)(x, lengths, y).backward()
+                gradients.append([p.grad for p in made[name].parameters()])
+            for one, other in zip(*gradients, strict=True):
+                np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-12, err_msg=name)
+    H = settings.hidden
+    for name, value in (("forget bias 0", 0), ("forget bias 1", 1), ("forget bias 3", 3)):
+        bias = made[name].recurrence.bias_ih_l0.data
+        assert (bias[H : 2 * H] == value).all() and not bias[:H].any()
+    assert np.abs(made["first weights as in PyTorch"].recurrence.weight_hh_l0.data).max() <= H**-0.5
+    ungated, lstm = made["no gates"].recurrence, LSTM(2, H, batch_first=True).to(np.float64)
+    for parameter in lstm.parameters():
+        parameter.data[...] = 0
+    lstm.bias_ih_l0.data[...] = np.repeat([40, 40, 0, 40], H)  # i = f = o = 1
+    part = slice(2 * H, 3 * H)
+    lstm.weight_ih_l0.data[part], lstm.weight_hh_l0.data[part] = ungated.weight_ih.data, ungated.weight_hh.data
+    given = x.astype(np.float64)
+    np.testing.assert_allclose(ungated(given)[0].data, lstm(given)[0].data, rtol=1e-9)
+
+
+def test_pictures_of_sequences_refuse_what_does_not_fit():
+    for call, message in [
+        (lambda: sequences.traces("ab", {"f": np.zeros(3)}), "one value for each of 1 to 120 characters, got 2"),
+        (lambda: sequences.traces("", {}), "got 0"),
+        (lambda: sequences.lines(np.arange(3), {"a": np.zeros(2)}), r"shape of x, \(3,\)"),
+        (lambda: sequences.path(np.zeros((2, 2)), "a"), r"T labels, got \(2, 2\) and 1"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            call()
+    page = sequences.traces("a b\n", {"f": np.arange(4), "c": -np.arange(4)}, title="two")
+    assert [t.get_text() for t in page.axes[1].get_xticklabels()] == ["a", "·", "b", "¶"]
+    assert page.axes[0].lines[1].get_ydata().tolist() == [0, 1, 2, 3]

@@ -29,11 +29,12 @@ Make = Callable[[Settings, Task], Any]
 
 
 def forget_bias(value: float) -> Make:
-    """The forget gate's bias starts at this value."""
+    """The forget gate's bias starts at this value, the other gates' at 0."""
 
     def make(settings: Settings, task: Task) -> Any:
         model: Any = build(settings, task)
         H = settings.hidden
+        model.recurrence.bias_ih_l0.data[...] = 0
         model.recurrence.bias_ih_l0.data[H : 2 * H] = value
         return model
 
@@ -78,10 +79,11 @@ def without_gates(settings: Settings, task: Task) -> SequenceClassifier:
     return model
 
 
-BASE: dict[str, Any] = {**PRESETS["adding"], "length": 50, "steps": 600, "evaluate_every": 200}
+BASE: dict[str, Any] = {**PRESETS["adding"], "length": 50, "remember": 50, "steps": 600, "evaluate_every": 200}
 ABLATIONS: dict[str, tuple[dict[str, Any], Make]] = {
     "as it is": ({}, build),
     "forget bias 0": ({}, forget_bias(0.0)),
+    "forget bias 1": ({}, forget_bias(1.0)),
     "forget bias 3": ({}, forget_bias(3.0)),
     "first weights as in PyTorch": ({}, as_pytorch_starts),
     "no clipping": ({"clip": 1e9}, build),
@@ -89,8 +91,9 @@ ABLATIONS: dict[str, tuple[dict[str, Any], Make]] = {
     "clipping, learning rate 0.1": ({"lr": 0.1}, build),
     "no gates": ({}, without_gates),
     "GRU": ({"kind": "gru"}, build),
-    "RNN": ({"kind": "rnn"}, build),
-    "RNN, no clipping": ({"kind": "rnn", "clip": 1e9}, build),
+    "GRU, biases 0": ({"kind": "gru", "remember": 0}, build),
+    "RNN": ({"kind": "rnn", "remember": 0}, build),
+    "RNN, no clipping": ({"kind": "rnn", "remember": 0, "clip": 1e9}, build),
 }
 COLUMNS = ("loss at step 0", "final loss", "test MSE")
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from scratch.combine import concatenate
-from scratch.initializers import orthogonal
+from scratch.initializers import orthogonal, uniform
 from scratch.layers import Dropout, Embedding, Linear
 from scratch.layers.recurrent import GRU, LSTM, RNN
 from scratch.module import Module
@@ -54,6 +54,24 @@ def initialise(layer: Any) -> None:
             parameter.data[...] = 0
             if isinstance(layer, LSTM) and name.startswith("bias_ih"):
                 parameter.data[H : 2 * H] = 1
+
+
+def remember(layer: Any, steps: int) -> None:
+    """Gates for a memory of up to `steps` steps: cells that keep 1/u of their content behind u of them, u from
+    U(1, steps − 1), since σ(ln u) = 1 − 1/(u + 1)  (Tallec and Ollivier 2018, "chrono initialisation").
+
+        LSTM   b_f = ln u,  b_i = −ln u          GRU   b_z = ln u
+
+    Raises ValueError for a layer without gates, and for fewer than 3 steps.
+    """
+    if layer.kind not in ("lstm", "gru") or steps < 3:
+        raise ValueError(f"remember expected an LSTM or a GRU and at least 3 steps, got {layer.kind} and {steps}")
+    H = layer.hidden_size
+    for name, bias in layer.named_parameters():
+        if name.startswith("bias_ih"):
+            bias.data[H : 2 * H] = np.log(uniform((H,), 1, steps - 1))  # the second gate is f, or z
+            if layer.kind == "lstm":
+                bias.data[:H] = -bias.data[H : 2 * H]
 
 
 class LanguageModel(Module):

@@ -14,7 +14,7 @@ from scratch.data import Batches, Pairs, TextStreams, in_order, load_dates, trim
 from scratch.data.augment import random_shift
 from scratch.losses import cross_entropy, mse_loss
 from scratch.models.rnn_lstm_gru import pictures
-from scratch.models.rnn_lstm_gru.model import LanguageModel, SequenceClassifier, Tagger
+from scratch.models.rnn_lstm_gru.model import LanguageModel, SequenceClassifier, Tagger, remember
 from scratch.models.rnn_lstm_gru.seq2seq import PAD, BahdanauSeq2Seq, LuongSeq2Seq, greedy
 from scratch.models.rnn_lstm_gru.tasks import IGNORED, SEQUENCES, SPOTS, Rows, Sequences, Text, pieces, text
 from scratch.module import Buffer, Module
@@ -53,6 +53,8 @@ class Settings:
     length: int = 64
     """Steps: of a piece of text (how far the gradient goes back), of a sequence to be added, of copy's pause, of the
     longest string of bits, of the years before the one that is asked."""
+    remember: int = 0
+    """Steps that the gates of a classifier or tagger are set to remember at first; 0 leaves its biases as they are."""
     shift: int = 0
     """Pixels by which the digits of `rows` are moved at random, at most."""
     own: float = 0.0
@@ -86,27 +88,29 @@ class Settings:
         for name in ("dropout", "own"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
+        if self.remember and (self.remember < 3 or self.kind == "rnn"):
+            raise ValueError(f"remember must be 0, or from 3 with an LSTM or a GRU, got {self.remember} and {self.kind}")
         if math.isinf(self.lr) or not self.final_lr <= self.lr:
             raise ValueError(f"lr must be a number of at least final_lr, got {self.lr} and {self.final_lr}")
 
 
 LOWEST = {"embedding": 1, "hidden": 1, "layers": 1, "length": 1, "steps": 1, "batch_size": 1, "evaluate_every": 1,
-          "save_every": 1, "shards": 1, "lr": 0, "final_lr": 0, "warmup": 0, "clip": 0, "shift": 0,
+          "save_every": 1, "shards": 1, "lr": 0, "final_lr": 0, "warmup": 0, "clip": 0, "shift": 0, "remember": 0,
           "seed": 0}  # fmt: skip
 
-ADDING: dict[str, Any] = {"data": "adding", "hidden": 64, "length": 100, "batch_size": 64, "steps": 1500, "lr": 1e-2}
+ADDING: dict[str, Any] = {"data": "adding", "hidden": 64, "length": 100, "batch_size": 64, "steps": 1000, "lr": 1e-2}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "quick": {"hidden": 128, "steps": 500, "evaluate_every": 125},
     "tiny_shakespeare": {"data": "tiny_shakespeare"},
-    "adding": ADDING,
+    "adding": {**ADDING, "remember": 100},
     "adding_gru": {**ADDING, "kind": "gru"},
     "adding_rnn": {**ADDING, "kind": "rnn", "lr": 1e-3},
     "copy": {"data": "copy", "kind": "gru", "hidden": 64, "length": 20, "batch_size": 64, "steps": 1500, "lr": 1e-2},
     "parity": {"data": "parity", "hidden": 16, "length": 16, "batch_size": 64, "steps": 1000, "lr": 1e-2},
     "rows": {"data": "rows", "hidden": 96, "bidirectional": True, "dropout": 0.3, "shift": 2, "batch_size": 64,
-             "steps": 2000, "lr": 5e-3},
+             "steps": 1500, "lr": 5e-3},
     "series": {"data": "series", "hidden": 16, "length": 24, "steps": 600, "lr": 5e-3, "evaluate_every": 25},
     "dates": {"data": "dates", "hidden": 128, "batch_size": 64, "steps": 3000, "lr": 4e-3, "evaluate_every": 500},
 }  # fmt: skip
@@ -128,7 +132,10 @@ def build(settings: Settings, task: Task) -> Module:
         kind = {"additive": BahdanauSeq2Seq, "multiplicative": LuongSeq2Seq}[s.attention]
         return kind(len(task.tokenizer), s.embedding, s.hidden, task.train.targets.shape[1] - 1)
     answer = Tagger if task.every_step else SequenceClassifier
-    return answer(task.train[0].shape[2], task.outputs, s.kind, s.hidden, s.layers, s.dropout, s.bidirectional)
+    model = answer(task.train[0].shape[2], task.outputs, s.kind, s.hidden, s.layers, s.dropout, s.bidirectional)
+    if s.remember:
+        remember(model.recurrence, s.remember)
+    return model
 
 
 # -- losses, as ShardedLoss wants them: a sum, and of how many --------------------------------------------------------
