@@ -103,11 +103,18 @@ def test_a_factor_that_only_rounds_to_a_whole_one_does_not_repeat_evenly():
     np.testing.assert_array_equal(y.data[0, 0, 0], [1, 1, 1, 1, 2, 2])
 
 
+def test_a_point_that_rounding_puts_behind_the_last_pixel_reads_it():
+    """Of more than 10⁷ points in float32; here of points that lie there for certain."""
+    assert upsampling._nearest_sources(3, 6, 1.0).tolist() == [0, 1, 2, 2, 2, 2]
+
+
 def test_whole_factors_repeat_pixels_without_a_table(monkeypatch):
     monkeypatch.setattr(upsampling, "_nearest", None)
-    grids = {(12, 10): {"scale_factor": 2}, (18, 5): {"scale_factor": (3, 1)}, (6, 20): {"size": (6, 20)}}
+    grids = {(12, 10): {"scale_factor": 2}, (18, 5): {"scale_factor": (3, 1)}, (36, 5): {"size": (36, 5)}}
     for shape, grid in grids.items():
-        assert interpolate(np.zeros((1, 2, 6, 5)), **grid).shape[2:] == shape
+        x = rng.standard_normal((1, 2, 6, 5))
+        expected = np.repeat(np.repeat(x, shape[0] // 6, axis=2), shape[1] // 5, axis=3)
+        np.testing.assert_array_equal(interpolate(x, **grid).data, expected)
 
 
 @pytest.mark.parametrize("align_corners", [False, True])

@@ -115,10 +115,10 @@ def _straight_lines(n: int, out: int, scale: float, align_corners: bool) -> Arra
     """Row o holds the weights of x for point o: 1 − d and d for the pixels before and behind it, at distance d."""
     o = np.arange(out)
     if align_corners:
-        place = o * ((n - 1) / (out - 1) if out > 1 else 0.0)
+        place = o * ((n - 1) / max(out - 1, 1))
     else:
         place = np.maximum((o + 0.5) / scale - 0.5, 0)  # the half pixel before the first takes its value
-    before = np.minimum(place.astype(int), n - 1)
+    before = place.astype(int)
     behind = np.minimum(before + 1, n - 1)
     d = place - before
     weights = np.zeros((out, n))
