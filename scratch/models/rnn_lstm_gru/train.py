@@ -89,7 +89,8 @@ class Settings:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
         if self.remember and (self.remember < 3 or self.kind == "rnn"):
-            raise ValueError(f"remember must be 0, or from 3 with an LSTM or a GRU, got {self.remember} and {self.kind}")
+            came = f"{self.remember} and {self.kind}"
+            raise ValueError(f"remember must be 0, or from 3 with an LSTM or a GRU, got {came}")
         if math.isinf(self.lr) or not self.final_lr <= self.lr:
             raise ValueError(f"lr must be a number of at least final_lr, got {self.lr} and {self.final_lr}")
 
