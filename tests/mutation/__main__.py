@@ -163,10 +163,10 @@ def summary(chosen: list[Mutant], reasons: dict[str, str], results: dict[str, An
             count["total"] += 1
             count[verdict if verdict in ("equivalent", "killed", "untried") else "survived"] += 1
             count["milliseconds"] += round(1000 * result.get("seconds", 0))
-    counts["all"] = everything = counts.pop("all", Counter())  # last
+    everything = counts.setdefault("all", Counter())
     print(f"\n| {'':32} | faults | killed | equivalent | survived | kill rate | minutes |")
     print(f"|{'-' * 34}|-------:|-------:|-----------:|---------:|----------:|--------:|")
-    for row, count in counts.items():
+    for row, count in sorted(counts.items(), key=lambda item: (item[0] == "all", item[0])):
         tried = count["killed"] + count["survived"]
         rate = f"{100 * count['killed'] / tried:.1f} %" if tried else "–"
         numbers = f"{count['total']:6,} | {count['killed']:6,} | {count['equivalent']:10,} | {count['survived']:8,}"
