@@ -88,7 +88,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "quick": {"n_layer": 3, "n_embd": 64, "steps": 800, "batch_size": 12, "lr": 4e-3, "evaluate_every": 400},
     "tiny_shakespeare": {"data": "tiny_shakespeare", "n_embd": 128, "batch_size": 12},
-    "sort": {"data": "sort", "n_layer": 3, "n_embd": 64, "block_size": 12, "batch_size": 64, "steps": 2000},
+    "sort": {"data": "sort", "n_layer": 3, "n_embd": 64, "block_size": 12, "batch_size": 64, "steps": 3000},
     "add": {"data": "add", "n_layer": 3, "n_embd": 64, "block_size": 8, "batch_size": 128, "steps": 4000},
     "induction": {"data": "repeat", "n_layer": 2, "n_embd": 64, "block_size": 32, "batch_size": 32, "steps": 600,
                   "lr": 3e-3, "final_lr": 3e-4},
