@@ -94,6 +94,10 @@ def test_straight_lines_meet_at_edges_or_at_corners():
     corners = interpolate(x, size=(1, 4), mode="bilinear", align_corners=True)
     np.testing.assert_allclose(edges.data[0, 0, 0], [0, 0.75, 2.25, 3])
     np.testing.assert_allclose(corners.data[0, 0, 0], [0, 1, 2, 3])
+    ends = interpolate(np.array([1.0, 5, 9, 4]).reshape(1, 1, 2, 2), size=(1, 2), mode="bilinear", align_corners=True)
+    np.testing.assert_allclose(ends.data[0, 0], [[1, 5]])
+    ends = interpolate(np.array([1.0, 5, 9]).reshape(1, 1, 3, 1), size=(2, 1), mode="bilinear", align_corners=True)
+    np.testing.assert_allclose(ends.data[0, 0], [[1], [9]])
 
 
 def test_a_factor_that_only_rounds_to_a_whole_one_does_not_repeat_evenly():
