@@ -143,7 +143,10 @@ class Runner:
 
         def keep(name: str, answer: dict[str, Any]) -> None:
             if "answer" not in answer:
-                raise SystemExit(f"{name} could not be traced: {answer}")
+                if answer.get("verdict") == "error":
+                    raise SystemExit(f"{name} could not be traced: {answer['text']}")
+                self.slow.append(name)  # as a whole: it was ended
+                return
             paths[name].write_text(json.dumps(answer["answer"]), encoding="utf-8")
 
         todo = [name for name, path in paths.items() if not path.exists()]
