@@ -203,7 +203,8 @@ class Runner:
         path = str(self.options.root / mutant.file)
         mutant.plant()
         self.keep_free_names(mutant, path)
-        with warnings.catch_warnings(action="ignore"):  # 1[:, None] may be compiled; it fails when it is run
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # 1[:, None] may be compiled; it fails when it is run
             whole = compile(self.trees[mutant.file], path, "exec")
         changed = {key: code for key, code in codes(whole) if key in mutant.scopes}
         for function in self.functions[path]:
