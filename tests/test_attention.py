@@ -410,6 +410,105 @@ def multihead(**options):
     return MultiheadAttention(6, 2, batch_first=True, **options).to(np.float64)
 
 
+def random_multihead(**options):
+    layer = multihead(**options)
+    for i, parameter in enumerate(layer.parameters()):  # biases too, which start at 0
+        parameter.data[...] = draw(*parameter.shape, seed=i)
+    return layer
+
+
+def by_formula(layer, query, key, value, bias):
+    """Y = Concat(head_i) W_Oᵀ + b, head_i = softmax(Q K_iᵀ / √hd + bias) V_i, and the weights of all heads."""
+    state, C, nh = {k: p.data for k, p in layer.named_parameters()}, layer.embed_dim, layer.num_heads
+    hd, heads, weights = C // nh, [], []
+    W = np.split(state["in_proj_weight"], 3) if layer.same else [state[f"{name}_proj_weight"] for name in "qkv"]
+    b_in = np.split(state.get("in_proj_bias", np.zeros(3 * C)), 3)
+    q, k, v = (x @ w.T + b for x, w, b in zip((query, key, value), W, b_in, strict=True))
+    for i in range(nh):
+        own = slice(i * hd, (i + 1) * hd)
+        scores = q[..., own] @ k[..., own].swapaxes(1, 2) / hd**0.5 + bias[:, i]
+        weights.append(np.exp(scores) / np.exp(scores).sum(-1, keepdims=True))
+        heads.append(weights[-1] @ v[..., own])
+    y = np.concatenate(heads, axis=-1) @ state["out_proj.weight"].T + state.get("out_proj.bias", 0)
+    return y, np.stack(weights, axis=1)
+
+
+MASKS = {
+    "no": None, "bool": np.array([[0, 1, 0, 0, 1], [0, 0, 0, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 0]], bool),
+    "float": draw(4, 5), "bool of heads": draw(4, 4, 5) > 0.8, "float of heads": draw(4, 4, 5), "causal": "causal",
+    "causal twice": ~causal_mask(4, 5),
+}  # fmt: skip
+PADDINGS = {"no": None, "bool": np.array([[0, 0, 0, 0, 1], [0, 1, 0, 0, 0]], bool), "float": draw(2, 5)}
+
+
+def summed(mask, is_causal, padding):
+    """What both masks add to the scores (B, nh, T, S)."""
+    bias = np.zeros((2, 2, 4, 5))
+    for each in (mask, ~causal_mask(4, 5) if is_causal else None, None if padding is None else padding[:, None, None]):
+        if each is not None:
+            added = np.where(each, -INF, 0) if each.dtype == bool else each
+            bias = bias + (added.reshape(2, 2, 4, 5) if added.shape == (4, 4, 5) else added)
+    return bias
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_multihead_attention_is_its_formula_under_all_masks(mask, padding):
+    layer, x, memory = random_multihead(), draw(2, 4, 6), draw(2, 5, 6, seed=1)
+    is_causal, given, pad = mask.startswith("causal"), MASKS[mask], PADDINGS[padding]
+    given = None if mask == "causal" else given
+    y, weights = by_formula(layer, x, memory, memory, summed(given, is_causal, pad))
+    key = Tensor(memory)
+    masks = {"key_padding_mask": pad, "attn_mask": given, "is_causal": is_causal}
+    came, shown = layer(x, key, key, average_attn_weights=False, **masks)
+    np.testing.assert_allclose(came.data, y, rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(shown.data, weights, rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(layer(x, key, key, need_weights=False, **masks)[0].data, y, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"kdim": 3, "vdim": 5}, {"kdim": 6, "vdim": 5}])
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_each_projection_has_its_rows_whichever_inputs_are_one(options, need_weights):
+    layer = random_multihead(**options)
+    q, k, v = (Tensor(draw(2, 4, width, seed=i)) for i, width in enumerate((6, layer.kdim, layer.vdim)))
+    inputs = [(q, k, v), (q, q, q), (q, k, k), (q, q, v), (q, k, q)] if layer.same else [(q, k, v)]
+    for each in inputs:
+        y, weights = by_formula(layer, *(x.data for x in each), np.zeros((2, 2, 1, 1)))
+        came, shown = layer(*each, need_weights=need_weights)
+        np.testing.assert_allclose(came.data, y, rtol=1e-11, atol=1e-12)
+        assert (shown is None) != need_weights
+        assert shown is None or np.allclose(shown.data, weights.mean(axis=1), rtol=1e-11)
+
+
+def test_without_a_batch_and_with_the_batch_in_the_middle_it_is_the_same():
+    layer, x, memory = random_multihead(), Tensor(draw(2, 4, 6)), Tensor(draw(2, 5, 6, seed=1))
+    padding = PADDINGS["bool"]
+    y, weights = layer(x, memory, memory, padding)
+    _, each = layer(x, memory, memory, padding, average_attn_weights=False)
+    layer.batch_first = False
+    along, same = layer(x.swapaxes(0, 1), *[memory.swapaxes(0, 1)] * 2, padding)
+    np.testing.assert_allclose(along.data.swapaxes(0, 1), y.data, rtol=1e-12)
+    np.testing.assert_allclose(same.data, weights.data, rtol=1e-12)
+    for batch_first in (True, False):
+        layer.batch_first = batch_first
+        for b in range(2):
+            alone, own = layer(x[b], memory[b], memory[b], padding[b])
+            np.testing.assert_allclose(alone.data, y.data[b], rtol=1e-12)
+            np.testing.assert_allclose(own.data, weights.data[b], rtol=1e-12)
+            own = layer(x[b], memory[b], memory[b], padding[b], average_attn_weights=False)[1]
+            np.testing.assert_allclose(own.data, each.data[b], rtol=1e-12)
+            none = layer(x[b], memory[b], memory[b], padding[b], need_weights=False)
+            np.testing.assert_allclose(none[0].data, y.data[b], rtol=1e-12)
+            assert none[1] is None
+
+
+def test_a_float_mask_that_says_causal_receives_its_gradient_beside_padding():
+    layer, x = random_multihead(), Tensor(draw(2, 4, 6))
+    mask = Tensor(np.where(causal_mask(4), 0, -INF), requires_grad=True)
+    layer(x, x, x, np.array([[0, 0, 0, 1], [0, 0, 0, 0]], bool), attn_mask=mask, is_causal=True)[0].sum().backward()
+    assert mask.grad[1:, 0].all()
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_asking_for_weights_changes_no_output(training):
     layer, x, memory = multihead(dropout=0.4).train(training), Tensor(draw(2, 4, 6)), Tensor(draw(2, 5, 6))
@@ -479,6 +578,7 @@ def test_no_position_depends_on_a_later_one_and_padding_on_nothing():
     (lambda: multihead()(draw(2, 4, 6), draw(2, 4, 5), draw(2, 4, 5)), r"key of shape \(\.\.\., 6\), got \(2, 4, 5\)"),
     (lambda: multihead()(draw(2, 4, 6), draw(4, 6), draw(4, 6)), r"query, key and value \(B, T, C\)"),
     (lambda: multihead()(*[draw(2, 4, 6)] * 3, np.zeros((4, 2), bool)), r"key_padding_mask of shape \(2, 4\)"),
+    (lambda: multihead()(*[draw(2, 4, 6)] * 3, np.zeros(4, bool)), r"of shape \(2, 4\), got \(4,\)"),
     (lambda: multihead()(*[draw(2, 4, 6)] * 3, np.zeros((2, 4), int)), "key_padding_mask of bool or floating"),
     (lambda: multihead()(*[draw(2, 4, 6)] * 3, attn_mask=np.zeros((2, 4, 4), bool)),
      r"attn_mask of shape \(4, 4\) or \(4, 4, 4\), got \(2, 4, 4\)"),

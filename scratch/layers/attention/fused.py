@@ -182,7 +182,8 @@ def exponentials(q: Array, k: Array, bias: Array | None, scale: float) -> tuple[
     n = np.einsum("...s->...", E)[..., None]
     if not (n > 1e-12).all():
         np.matmul(rows, k.swapaxes(-1, -2), out=E)
-        by_head += 0.0 if bias is None else bias
+        if bias is not None:
+            by_head += bias
         highest = E.max(axis=-1, keepdims=True, initial=-math.inf)
         E -= np.where(highest == -math.inf, 0, highest)
         np.exp(E, out=E)
