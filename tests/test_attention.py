@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scratch import Tensor, gradcheck, manual_seed
-from scratch.activations import softmax
+from scratch.activations import gelu, relu, softmax
 from scratch.layers import (
     LayerNorm,
     MultiheadAttention,
@@ -402,6 +402,20 @@ def test_packed_says_which_widths_it_expected(shapes, heads):
         packed_attention(*(draw(*shape) for shape in shapes), num_heads=heads)
 
 
+def test_packed_names_itself_in_what_the_operation_refuses():
+    q, kv = draw(2, 3, 4), draw(3, 3, 8)
+    with pytest.raises(ValueError, match="packed_attention: query, key and value need the same batch and heads"):
+        packed_attention(q, kv, num_heads=2)
+    with pytest.raises(ValueError, match="packed_attention expected .*a probability from 0 to 1, got 1.5"):
+        packed_attention(q, kv[:2], num_heads=2, dropout_p=1.5)
+
+
+def test_the_definition_too_stands_large_scores():
+    keys = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    found = plain.weights(np.array([5e3, -5e3]), keys, np.array([0.0, 0.0, 5e3]), 1.0)
+    np.testing.assert_allclose(found, [0.5, 0, 0.5], rtol=1e-12)
+
+
 # -- MultiheadAttention and the layers -------------------------------------------------------------------------------
 
 
@@ -410,11 +424,15 @@ def multihead(**options):
     return MultiheadAttention(6, 2, batch_first=True, **options).to(np.float64)
 
 
-def random_multihead(**options):
-    layer = multihead(**options)
+def randomized(layer):
+    layer.to(np.float64)
     for i, parameter in enumerate(layer.parameters()):  # biases too, which start at 0
         parameter.data[...] = draw(*parameter.shape, seed=i)
     return layer
+
+
+def random_multihead(**options):
+    return randomized(multihead(**options))
 
 
 def by_formula(layer, query, key, value, bias):
@@ -502,6 +520,32 @@ def test_without_a_batch_and_with_the_batch_in_the_middle_it_is_the_same():
             assert none[1] is None
 
 
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize(("name", "activation"), [("relu", relu), ("gelu", gelu)])
+def test_layers_are_sums_of_their_parts_normed_before_or_after(norm_first, name, activation):
+    options = {"dropout": 0.0, "activation": name, "batch_first": True, "norm_first": norm_first}
+    encoder = randomized(TransformerEncoderLayer(6, 2, 7, **options))
+    decoder = randomized(TransformerDecoderLayer(6, 2, 7, **options))
+    x, memory = Tensor(draw(2, 4, 6)), Tensor(draw(2, 5, 6, seed=1))
+    hidden, pad, other = ~causal_mask(4), PADDINGS["bool"], MASKS["bool"]
+
+    def added(y, norm, f):
+        return y + f(norm(y)) if norm_first else norm(y + f(y))
+
+    def feed_forward(layer):
+        return lambda y: layer.linear2(activation(layer.linear1(y)))
+
+    for y in (x, x[0]):
+        expected = added(y, encoder.norm1, lambda y: encoder.self_attn(y, y, y, attn_mask=hidden)[0])
+        expected = added(expected, encoder.norm2, feed_forward(encoder))
+        np.testing.assert_allclose(encoder(y, hidden).data, expected.data, rtol=1e-11, atol=1e-12)
+    expected = added(x, decoder.norm1, lambda y: decoder.self_attn(y, y, y, is_causal=True)[0])
+    cross = lambda y: decoder.multihead_attn(y, memory, memory, pad, attn_mask=other)[0]  # noqa: E731
+    expected = added(added(expected, decoder.norm2, cross), decoder.norm3, feed_forward(decoder))
+    came = decoder(x, memory, memory_mask=other, memory_key_padding_mask=pad, tgt_is_causal=True)
+    np.testing.assert_allclose(came.data, expected.data, rtol=1e-11, atol=1e-12)
+
+
 def test_a_float_mask_that_says_causal_receives_its_gradient_beside_padding():
     layer, x = random_multihead(), Tensor(draw(2, 4, 6))
     mask = Tensor(np.where(causal_mask(4), 0, -INF), requires_grad=True)
@@ -585,6 +629,8 @@ def test_no_position_depends_on_a_later_one_and_padding_on_nothing():
     (lambda: TransformerEncoderLayer(6, 2, activation="tanh"), "'relu', 'gelu' or a function, got 'tanh'"),
     (lambda: TransformerEncoder(TransformerEncoderLayer(6, 2, 4), 0), "at least one layer, got 0"),
     (lambda: TransformerDecoderLayer(6, 2, 4)(draw(3, 2, 6), draw(3, 1, 6)), "batches of tgt"),
+    (lambda: TransformerEncoderLayer(6, 2, 4)(draw(3, 2, 5)), r"expected \(T, B, 6\) or \(T, 6\), got \(3, 2, 5\)"),
+    (lambda: TransformerEncoderLayer(6, 2, 4, batch_first=True)(draw(6)), r"expected \(B, T, 6\) or \(T, 6\), got"),
 ])  # fmt: skip
 def test_what_modules_refuse(call, complaint):
     with pytest.raises(ValueError, match=complaint):
