@@ -111,6 +111,8 @@ def try_out(
         if verdict["verdict"] != "killed":
             print(f"{verdict['verdict']}  {mutant.file}:{mutant.line}  {mutant.key.partition('::')[2]}", flush=True)
             print(verdict.get("text", ""), end="", flush=True)
+            if verdict.get("left"):
+                print(f"          {verdict['left']} more tests reach it, which --limit kept back", flush=True)
         if tried % 100 == 0 or tried == len(todo):
             print(f"{tried}/{len(todo)}  {time.monotonic() - started:.0f} s", flush=True)
 
