@@ -191,8 +191,8 @@ def segments(
     """From when to when there is speech, from the probabilities p (T,) of a sound of `samples` samples
 
     It begins with p ≥ threshold and ends where p falls below threshold − 0.15 and does not rise to the threshold again
-    within `pause` seconds; what is not longer than `shortest` is dropped; `margin` is added at both ends. The rule, with
-    its numbers, is that of silero-vad, which a test compares. Raises ValueError for a threshold outside 0 … 1.
+    within `pause` seconds; what is not longer than `shortest` is dropped; `margin` is added at both ends. The rule,
+    with its numbers, is that of silero-vad, which a test compares. Raises ValueError for a threshold outside 0 … 1.
     """
     if not 0 < threshold < 1:
         raise ValueError(f"segments expected a threshold between 0 and 1, got {threshold}")
