@@ -666,6 +666,18 @@ def test_each_ablation_takes_away_what_it_says():
     np.testing.assert_allclose(queries(source, target).data, made["no scaling"](source, target).data, rtol=1e-10)
 
 
+def test_ablations_are_not_written_by_the_cache():
+    """It repeats the layers as they are; without it every ablation's answers are its own."""
+    source = rows(5, 2)
+    for name in ("no scaling", "no mask", "no positions", "no residual"):
+        model = ablations.ABLATIONS[name][1](Settings(**SHORT), 9, 12)
+        with pytest.raises(ValueError, match="CachedDecoder repeats .*: use cache=False"):
+            greedy(model, source)
+        first = greedy(model, source, 1, cache=False)[:, 0]
+        with no_grad():
+            np.testing.assert_array_equal(first, model.eval()(source, np.ones((2, 1), int)).data[:, 0].argmax(axis=1))
+
+
 def test_measured_ablations_name_their_figures(tmp_path, monkeypatch):
     monkeypatch.setattr(ablations, "load_pairs", lambda settings: some_pairs())
     monkeypatch.setattr(transformer, "load_pairs", lambda settings: some_pairs())

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from scratch.data import trimmed
-from scratch.layers import MultiheadAttention
+from scratch.layers import MultiheadAttention, TransformerDecoderLayer, TransformerEncoderLayer
 from scratch.models.transformer.inside import attention_maps
 from scratch.models.transformer.model import Transformer
 from scratch.models.transformer.train import Settings, build, load_pairs, train
@@ -26,10 +26,6 @@ from scratch.training.progress import say
 from scratch.training.report import RESULTS, number
 
 Make = Callable[[Settings, int, int], Transformer]
-
-
-def layers_of(model: Transformer) -> list[Any]:
-    return [*model.encoder, *model.decoder]
 
 
 class Unscaled(MultiheadAttention):
@@ -78,15 +74,27 @@ def of_kind(kind: type[Transformer]) -> Make:
     return make
 
 
-def without_residual(*arguments: Any) -> Transformer:
+class _Alone:
     """norm(f(x)) in place of norm(x + f(x))."""
+
+    def _residual(self, x: Tensor, norm: Module, dropout: Module, f: Callable[[Tensor], Tensor]) -> Tensor:
+        return norm(dropout(f(x)))
+
+
+class EncoderAlone(_Alone, TransformerEncoderLayer):
+    pass
+
+
+class DecoderAlone(_Alone, TransformerDecoderLayer):
+    pass
+
+
+def without_residual(*arguments: Any) -> Transformer:
     model = build(*arguments)
-    for layer in layers_of(model):
-
-        def alone(x: Tensor, norm: Module, dropout: Module, f: Callable[[Tensor], Tensor]) -> Tensor:
-            return norm(dropout(f(x)))
-
-        vars(layer)["_residual"] = alone
+    for reader in model.encoder:
+        reader.__class__ = EncoderAlone
+    for writer in model.decoder:
+        writer.__class__ = DecoderAlone
     return model
 
 
@@ -138,7 +146,7 @@ def measure(name: str, changes: dict[str, Any], make: Make, seed: int, steps: in
 
     run = Run.create("transformer", settings, name, parent=parent)
     try:
-        train(settings, run, make_and_look)
+        train(settings, run, make_and_look, cache=False)  # which repeats the layers as they are, not as changed here
         seen |= json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["figures"]
     except RunStopped as stop:
         say(str(stop))

@@ -17,14 +17,21 @@ from scratch.layers import MultiheadAttention, TransformerDecoderLayer, linear, 
 from scratch.models.transformer.model import Transformer
 from scratch.tensor import Tensor, no_grad
 
+REPEATED = (Transformer, TransformerDecoderLayer, MultiheadAttention)
+
 
 class CachedDecoder:
     """Reads the hypotheses' next tokens and scores what follows.
 
     Args: model: its weights, in evaluation mode. source: (B, S). width: hypotheses W of each source.
+    Raises ValueError for subclasses of the model and of its layers: what they do otherwise is not repeated here.
     """
 
     def __init__(self, model: Transformer, source: Any, width: int = 1):
+        for part in model.modules():
+            kind = next((kind for kind in REPEATED if isinstance(part, kind)), None)
+            if kind and type(part) is not kind:
+                raise ValueError(f"CachedDecoder repeats {kind.__name__}, got {type(part).__name__}: use cache=False")
         with no_grad():
             memory, padding = model.encode(source)
             self.layers = [_CachedLayer(layer, memory, padding, width, model.max_length) for layer in model.decoder]

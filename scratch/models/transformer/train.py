@@ -115,8 +115,10 @@ def summed_loss(
     return loss, int((asked != PAD).sum())
 
 
-def train(settings: Settings, run: Run, make: Callable[[Settings, int, int], Transformer] = build) -> None:
-    """The whole run, from the data to the report; `make` lets `ablations.py` put another model in its place."""
+def train(
+    settings: Settings, run: Run, make: Callable[[Settings, int, int], Transformer] = build, cache: bool = True
+) -> None:
+    """The whole run; with `make`, `ablations.py` puts in another model, whose answers the cache cannot write."""
     manual_seed(settings.seed)
     pairs = load_pairs(settings)
     V, longest = len(pairs.tokenizer), max(rows.shape[1] for rows in pairs.train.arrays)
@@ -144,10 +146,10 @@ def train(settings: Settings, run: Run, make: Callable[[Settings, int, int], Tra
 
         run.log(step, loss=loss.item(), lr=optimizer.lr)
         if (step + 1) % settings.evaluate_every == 0 or step + 1 == settings.steps:
-            run.evaluated(step, model, **evaluate(model, pairs.validation))
+            run.evaluated(step, model, **evaluate(model, pairs.validation, cache=cache))
 
     model.load_state_dict(run.best)  # the weights with the lowest validation loss; only now the test set is read
-    test = evaluate(model, pairs.test)
+    test = evaluate(model, pairs.test, cache=cache)
     results = {"test loss": test["loss"], "test exact match": test["exact_match"],
                "standard error": standard_error(test["exact_match"], len(pairs.test))}  # fmt: skip
     drawn = pictures.draw_all(run.folder, run.history(), model, pairs)
@@ -166,7 +168,7 @@ def load_pairs(settings: Settings) -> Pairs:
     return load_dates() if settings.data == "dates" else load_strings(settings.data)
 
 
-def evaluate(model: Transformer, data: Dataset, batch_size: int = 250) -> dict[str, float]:
+def evaluate(model: Transformer, data: Dataset, batch_size: int = 250, cache: bool = True) -> dict[str, float]:
     """{'loss': mean cross-entropy of a token in nats, without smoothing; 'exact_match': share of answers, written
     greedily, without any wrong token}"""
     total = tokens = right = 0.0
@@ -175,7 +177,8 @@ def evaluate(model: Transformer, data: Dataset, batch_size: int = 250) -> dict[s
         for source, target in in_order(data.arrays, batch_size):
             loss, count = summed_loss(model, source, target)
             total, tokens = total + loss.item(), tokens + count
-            right += int(matches(greedy(model, trimmed(source)[0], target.shape[1] - 1), target).sum())
+            answers = greedy(model, trimmed(source)[0], target.shape[1] - 1, cache)
+            right += int(matches(answers, target).sum())
     model.train()
     return {"loss": total / tokens, "exact_match": right / len(data)}
 
