@@ -45,7 +45,7 @@ def main() -> None:
         "seeds": a.seeds,
         "result": f"{a.headline} {number(a.headline, worst)} (worst of {len(runs)} seeds, "
         f"mean {number(a.headline, mean)})",
-        "bands": {name: [round(low, 4), round(high, 4)] for name, (low, high) in bands(figures).items()},
+        "bands": {name: [float(f"{x:.4g}") for x in band] for name, band in bands(figures).items()},
         "runs": figures,
         "minutes": round(max(run["minutes"] for run in runs), 3),
         "memory_mb": round(max(run["memory_mb"] or 0 for run in runs)),
