@@ -11,7 +11,6 @@ from scratch.activations import log_softmax
 from scratch.data import Batches, CharTokenizer, Dataset, Pairs, SequenceTokenizer, TextStreams, load_strings, trimmed
 from scratch.data.strings import random_strings
 from scratch.layers.recurrent import GRU, LSTM, RNN
-from scratch.layers.recurrent import layers as recurrent_layers
 from scratch.models.rnn_lstm_gru import (
     BahdanauSeq2Seq,
     LanguageModel,
@@ -785,10 +784,6 @@ def test_alignment_and_trajectory(attention):
     np.testing.assert_allclose(np.ptp(seen[:, 0]), 5, rtol=0.01)
     with pytest.raises(ValueError, match="at least 2 of them"):
         inside.trajectory(line[:1])
-
-
-def test_the_layers_know_their_kinds():
-    assert {layer.kind for layer in (RNN(1, 1), LSTM(1, 1), GRU(1, 1))} <= set(recurrent_layers.STEPS)
 
 
 # -- pictures, samples, ablations -----------------------------------------------------------------------------------
