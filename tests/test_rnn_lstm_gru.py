@@ -830,6 +830,18 @@ def test_gradients_before_training_have_the_order_of_the_page():
     assert last["RNN"] > last["GRU"] and all(each[0] == pytest.approx(1, rel=1e-5) for each in norms.values())
 
 
+def test_gradients_of_trained_models_are_drawn_and_the_models_left_as_they_were():
+    x = tasks.adding(8, (5, 2, 2)).train[0]
+    model = SequenceClassifier(2, 1, "gru", 4)
+    before = model(x).data
+    (line,) = pictures.draw_trained_gradients({"GRU": model}, x).axes[0].lines
+    layer = GRU(2, 4)
+    layer.load_state_dict(model.recurrence.state_dict())
+    np.testing.assert_allclose(line.get_ydata(), inside.gradient_by_distance(layer, x.swapaxes(0, 1)), rtol=1e-5)
+    np.testing.assert_array_equal(model(x).data, before)
+    assert model.recurrence.batch_first
+
+
 def test_samples_of_each_kind_of_task(tmp_path, monkeypatch, capsys):
     cases = {
         "text": (["abc"], "abc"), "pairs": (["abca", "d"], "abca → "), "tags": (["--count", "2"], "right is"),

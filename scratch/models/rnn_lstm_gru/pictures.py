@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,14 @@ def draw_gradients(length: int = 100, hidden: int = 64, seed: int = 0) -> Any:
     floor = {name: np.maximum(norms, 1e-12) for name, norms in gradients(length, hidden, seed).items()}
     return sequences.lines(np.arange(length), floor, title="the gradient on its way back, before training", log_y=True,
                            x_label="steps back, k", y_label="‖∂L/∂h(T−k)‖")  # fmt: skip
+
+
+def draw_trained_gradients(models: Mapping[str, Any], x: Array) -> Any:
+    """How far back it reaches in trained classifiers, name → model, that read x (B, T, in)."""
+    norms = {}
+    for name, model in models.items():
+        layer = copy.copy(model.recurrence)  # the same weights, time first
+        layer.batch_first = False
+        norms[name] = np.maximum(inside.gradient_by_distance(layer, x.swapaxes(0, 1)), 1e-12)
+    return sequences.lines(np.arange(x.shape[1]), norms, title="the gradient on its way back, after training",
+                           log_y=True, x_label="steps back, k", y_label="‖∂L/∂h(T−k)‖")  # fmt: skip
