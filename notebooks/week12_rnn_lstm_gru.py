@@ -276,6 +276,10 @@ carried_on = text_figure(model, part)
 x, y = part[:-1][: len(part) // 25 * 25 - 25].reshape(-1, 25), part[1:][: len(part) // 25 * 25 - 25].reshape(-1, 25)
 forgotten = cross_entropy(model(x)[0].reshape(y.size, -1), y.reshape(-1)).item()
 print(f"\nvalidation: {carried_on:.3f} nats with the state carried on, {forgotten:.3f} from zero every 25 characters")
+scores = model(x)[0].data
+surprise = np.log(np.exp(scores).sum(axis=-1)) - np.take_along_axis(scores, y[..., None], axis=-1)[..., 0]
+lines(np.arange(1, 26), {"from zero": surprise.mean(axis=0), "carried on, all places": np.full(25, carried_on)},
+      title="what forgetting costs", x_label="character of the piece", y_label="nats a character")  # fmt: skip
 
 # %% [markdown]
 # It can, as far as it already keeps it: what the state holds from before the piece is given, and weights learn to *use*

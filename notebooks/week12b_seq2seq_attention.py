@@ -275,6 +275,8 @@ for name, (each, share, _) in found.items():
 bahdanau, share, losses = learn(BahdanauSeq2Seq, steps=160)
 print(f"additive attention after 160 steps: {100 * share:.0f} % right, {losses[-1]:.3f} nats a letter; "
       f"multiplicative then: {runs['attention'][2][7]:.3f}")  # fmt: skip
+lines(20 * np.arange(8), {"additive (Bahdanau)": losses, "multiplicative (Luong)": runs["attention"][2][:8]},
+      title="two ways to look, the same steps", x_label="step", y_label="nats a letter", log_y=True)  # fmt: skip
 
 # %% [markdown]
 # Both look where they must. The additive one takes a step of the decoder at a time, since it must look before it can
