@@ -161,6 +161,7 @@ def test_the_solutions_pass_the_checks_of_the_notebook(name):
     assert len(filled) >= 2
 
 
+@pytest.mark.clone
 @pytest.mark.parametrize("name", NAMES)
 def test_links_of_a_notebook_lead_somewhere(name):
     text = "\n".join(cell.source for cell in build.read_source(name).cells if cell.cell_type == "markdown")
