@@ -196,6 +196,60 @@ def test_a_tape_that_is_kept_gives_the_same_gradient_twice(kind):
         np.testing.assert_allclose(both, 2 * first, rtol=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["tanh", "relu"])
+def test_kinds_are_made_from_their_parts(kind, monkeypatch):
+    monkeypatch.setitem(sequence.KINDS, kind, sequence._rnn(relu=kind == "relu"))
+    assert_equals_plain(kind)
+    test_a_step_without_a_tape_equals_the_sequence_operation(kind)
+
+
+@every_kind
+def test_what_lies_behind_a_sequences_end_reaches_no_gradient(kind):
+    """Neither numbers that are none, nor states that overflow there, as a ReLU's may."""
+    layer, states = made(kind)
+    if kind == "relu":
+        layer.weight_hh_l0.data[...] = 1e200
+    x, dy = rng.standard_normal((1, B, IN)), rng.standard_normal((1, B, H))
+    padded, found = np.concatenate([x, np.full((3, B, IN), np.nan)]), []
+    for inputs, lengths in ((x, None), (padded, [1] * B)):
+        given = Tensor(inputs, requires_grad=True)
+        layer.zero_grad()
+        y, _ = layer(given, tuple(states) if kind == "lstm" else states[0], lengths)
+        y[:1].backward(dy)
+        assert (given.grad[1:] == 0).all()
+        found.append([given.grad[:1], *(p.grad for p in layer.parameters())])
+    for alone, among_others in zip(*found, strict=True):
+        np.testing.assert_allclose(among_others, alone, rtol=1e-12, atol=1e-13)
+
+
+@every_kind
+def test_factors_are_kept_for_gradients_alone_and_gradients_are_not_written_into(kind, monkeypatch):
+    right, kept = sequence.KINDS[kind], []
+
+    def forward(P, W, states, keep):
+        kept.append(keep)
+        return right.forward(P, W, states, keep)
+
+    def backward(saved, W, dy, last, dc):
+        before = [None if array is None else array.copy() for array in (dy, dc)]
+        found = right.backward(saved, W, dy, last, dc)
+        for array, copy in zip((dy, dc), before, strict=True):
+            assert array is None or (array == copy).all()
+        return found
+
+    monkeypatch.setitem(sequence.KINDS, kind, replace(right, forward=forward, backward=backward))
+    layer, states = made(kind)
+    x = rng.standard_normal((T, B, IN))
+    call(layer, x, *states).backward(np.ones((T + len(states)) * B * H))
+    with no_grad():
+        call(layer, x, *states)
+    for parameter in layer.parameters():
+        parameter.requires_grad = False
+    call(layer, x, *states)
+    call(layer, Tensor(x, requires_grad=True), *states)
+    assert kept == [True, False, False, True]
+
+
 def test_dropout_acts_between_layers_and_only_while_training():
     layer = LSTM(IN, H, num_layers=2, dropout=0.5)
     x = rng.standard_normal((T, B, IN)).astype(np.float32)
@@ -377,6 +431,6 @@ def test_wrong_states_and_arguments_are_refused():
     for wrong in (x, x[0, :, :1], x[0, 0, :1], x[0, 0, 0]):
         with pytest.raises(ValueError, match=r"GRUCell.* expected shape \(B, 2\) or \(2,\), got"):
             GRUCell(IN, H)(wrong)
-    for wrong, came in ((h[0], "ndarray"), ([h[0]] * 3, "3 of them")):
+    for wrong, came in ((h[0, :2], "ndarray"), ([h[0]] * 3, "3 of them")):
         with pytest.raises(ValueError, match=rf"state as \(h, c\), got {came}"):
             LSTMCell(IN, H)(x[0], wrong)

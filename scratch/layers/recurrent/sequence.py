@@ -137,13 +137,13 @@ class _Pass:
             saved = self.kind.forward(P, W_hh, tuple(state.T for state in states), keep)
         if keep:
             self.inputs, self.saved = inputs, saved
-        T, H = self.steps, self.hidden
+        T, H, every = self.steps, self.hidden, np.arange(out.shape[1])
         out[:T] = self._turned(saved[0][1:, :H].swapaxes(1, 2))
         if self.behind is not None:
             out[:T][self.behind] = 0
         for k, over_time in enumerate(saved[: self.kind.states]):
             ends = self.steps if self.lengths is None else self.lengths
-            out[T + k] = over_time[ends, :H, _every(out[T + k])]
+            out[T + k] = over_time[ends, :H, every]
 
     def backward(self, dout: Array) -> tuple[Array | None, tuple[Array, ...], tuple[Array | None, ...]]:
         """The gradients of x, of the first states, and of the weights"""
@@ -156,7 +156,7 @@ class _Pass:
         else:
             last = self.lengths - 1
             dy.swapaxes(1, 2)[self.behind] = 0
-            dy[last, :, _every(last)] += dout[T]
+            dy[last, :, np.arange(len(last))] += dout[T]
         da, of_states = kind.backward(self.saved, self.weights[1].data, dy, last, dc)
         da = np.ascontiguousarray(da.swapaxes(0, 1)).reshape(-1, T * dout.shape[1])  # the steps next to each other
         dx = None
@@ -173,9 +173,9 @@ class _Pass:
         if of_ih:
             dW_ih = _blocks(da, kind.of_x, H) @ self.inputs.reshape(rows, -1)
         if of_hh:
-            before = self.saved[0][:-1].swapaxes(1, 2).copy()  # [h_{t−1}; 1], (T, B, H + 1)
+            before = self.saved[0][:-1].swapaxes(1, 2)  # [h_{t−1}; 1], (T, B, H + 1)
             if self.behind is not None:
-                before[self.behind] = 0
+                before[self.behind] = 0  # da is 0 there, but h may have become infinite
             dW_hh = _blocks(da, kind.of_h, H) @ before.reshape(rows, -1)
             dW_hh = _reordered(dW_hh, np.argsort(kind.order_h))
         if len(self.weights) == 2:
@@ -201,10 +201,10 @@ class _Pass:
         """Each sequence of x (T, B, ·) from its end to its beginning, in that direction; padding stays where it is."""
         if not self.reverse:
             return x
-        if self.lengths is None or self.behind is None:
+        if self.lengths is None:
             return x[::-1]
         t = np.arange(self.steps)[:, None]
-        from_end = np.where(self.behind, t, self.lengths - 1 - t)
+        from_end = np.where(t < self.lengths, self.lengths - 1 - t, t)
         return np.take_along_axis(x, from_end[:, :, None], axis=0)
 
 
@@ -218,7 +218,3 @@ def _reordered(W: Array, order: Sequence[int] | Array) -> Array:
     if list(order) == sorted(order):
         return W
     return W.reshape(len(order), -1, W.shape[1])[list(order)].reshape(W.shape)
-
-
-def _every(rows: Array) -> Array:
-    return np.arange(len(rows))
