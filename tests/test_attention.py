@@ -315,6 +315,17 @@ def test_packed_is_the_same_between_projections(widths, options):
     equal([cut(y, 1, heads)[0], *(x for dx, w in zip(came, widths, strict=True) for x in cut(dx, w, heads))], expected)
 
 
+@pytest.mark.parametrize("trained", [(True, False), (False, True)])
+def test_a_frozen_part_of_packed_attention_gets_no_gradient_and_changes_no_others(trained):
+    arrays, dy = (draw(2, 4, 6), draw(2, 5, 12)), draw(2, 4, 6, seed=1)
+    _, *expected = run(lambda *t: packed_attention(*t, num_heads=3), arrays, dy)
+    tensors = [Tensor(array, requires_grad=each) for array, each in zip(arrays, trained, strict=True)]
+    packed_attention(*tensors, num_heads=3).backward(dy)
+    for tensor, right in zip(tensors, expected, strict=True):
+        assert (tensor.grad is not None) == tensor.requires_grad
+        assert tensor.grad is None or np.allclose(tensor.grad, right, rtol=1e-12)
+
+
 def packed_is_right():
     test_packed_is_the_same_between_projections((1, 2), {})
 
@@ -553,6 +564,21 @@ def test_a_float_mask_that_says_causal_receives_its_gradient_beside_padding():
     assert mask.grad[1:, 0].all()
 
 
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_dropout_falls_on_the_weights_while_training(need_weights):
+    layer, x = random_multihead(dropout=0.5), Tensor(draw(2, 4, 6))
+    y, weights = by_formula(layer, x.data, x.data, x.data, np.zeros((2, 2, 1, 1)))
+    with stream(seed=1, step=0):
+        dropped, shown = layer(x, x, x, need_weights=need_weights, average_attn_weights=False)
+    assert (np.abs(dropped.data - y) > 1e-3).any()
+    if need_weights:
+        kept = shown.data != 0
+        assert 0.3 < kept.mean() < 0.7
+        np.testing.assert_allclose(shown.data[kept], 2 * weights[kept], rtol=1e-11)
+    layer.eval()
+    np.testing.assert_allclose(layer(x, x, x, need_weights=need_weights)[0].data, y, rtol=1e-11, atol=1e-12)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_asking_for_weights_changes_no_output(training):
     layer, x, memory = multihead(dropout=0.4).train(training), Tensor(draw(2, 4, 6)), Tensor(draw(2, 5, 6))
@@ -618,6 +644,7 @@ def test_no_position_depends_on_a_later_one_and_padding_on_nothing():
     (lambda: MultiheadAttention(6, 2, add_zero_attn=True), "add_bias_kv and add_zero_attn are not supported"),
     (lambda: MultiheadAttention(6, 2, dropout=2), "a probability from 0 to 1, got 2"),
     (lambda: multihead()(draw(2, 4, 6), draw(3, 4, 6), draw(3, 4, 6)), "batches of query, key and value differ"),
+    (lambda: MultiheadAttention(6, 2)(draw(4, 2, 6), draw(5, 3, 6), draw(5, 3, 6)), r"key and value differ in \(T, B"),
     (lambda: multihead()(draw(2, 4, 6), draw(2, 4, 6), draw(2, 5, 6)), "one batch and one length"),
     (lambda: multihead()(draw(2, 4, 6), draw(2, 4, 5), draw(2, 4, 5)), r"key of shape \(\.\.\., 6\), got \(2, 4, 5\)"),
     (lambda: multihead()(draw(2, 4, 6), draw(4, 6), draw(4, 6)), r"query, key and value \(B, T, C\)"),

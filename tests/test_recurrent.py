@@ -97,6 +97,8 @@ def test_the_fast_form_equals_the_plain_one(kind, steps):
 def test_layers_and_directions_are_composed_of_plain_ones(kind, options):
     assert_equals_plain(kind, 3, **options)
     layer, states = made(kind, **options)
+    x = rng.standard_normal((B, 3, IN) if layer.batch_first else (3, B, IN))
+    np.testing.assert_array_equal(call(layer, x, None).data, call(layer, x, *(0 * state for state in states)).data)
     with no_grad():
         x = rng.standard_normal((B, 1, IN) if layer.batch_first else (1, B, IN))
         np.testing.assert_allclose(call(layer, x, *states).data, plain(layer, Tensor(x), *map(Tensor, states)).data)
@@ -248,6 +250,31 @@ def test_factors_are_kept_for_gradients_alone_and_gradients_are_not_written_into
     call(layer, x, *states)
     call(layer, Tensor(x, requires_grad=True), *states)
     assert kept == [True, False, False, True]
+
+
+@every_kind
+def test_a_parameter_that_alone_is_trained_gets_its_gradient(kind):
+    layer, states = made(kind)
+    x = rng.standard_normal((T, B, IN))
+    call(layer, x, *states).sum().backward()
+    expected = {name: parameter.grad for name, parameter in layer.named_parameters()}
+    for name, parameter in layer.named_parameters():
+        layer.zero_grad()
+        for other in layer.parameters():
+            other.requires_grad = other is parameter
+        call(layer, x, *states).sum().backward()
+        found = {key: p.grad for key, p in layer.named_parameters() if p.grad is not None}
+        assert list(found) == [name]
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-12)
+
+
+def test_dropout_leaves_the_first_layer_what_it_reads():
+    layer = GRU(IN, H, num_layers=2, dropout=1.0)
+    x = rng.standard_normal((T, B, IN)).astype(np.float32)
+    y, (first, _) = layer(x)
+    other, (again, _) = layer(2 * x)
+    np.testing.assert_array_equal(y.data, other.data)  # the second layer reads zeros
+    assert (first.data != again.data).all()
 
 
 def test_dropout_acts_between_layers_and_only_while_training():
@@ -418,6 +445,9 @@ def test_wrong_states_and_arguments_are_refused():
         both(x, h)
     with pytest.raises(ValueError, match=r"GRU.*expected shape \(T, B, 2\)"):
         GRU(IN, H)(np.zeros((T, B, 7), np.float32))
+    for shape in ((T, B, 1, IN), (IN,), (0, B, IN), (T, 0, IN)):
+        with pytest.raises(ValueError, match=r"GRU.*expected shape \(T, B, 2\) or \(T, 2\) without an axis of 0, got"):
+            GRU(IN, H)(np.zeros(shape, np.float32))
     with pytest.raises(ValueError, match="proj_size=0, got 2"):
         LSTM(IN, H, proj_size=2)
     with pytest.raises(ValueError, match="'tanh' or 'relu', got 'gelu'"):
