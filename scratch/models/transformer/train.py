@@ -90,7 +90,7 @@ PRESETS = {
     "quick": {"data": "copy", "steps": 800, "cooldown": 400, "rate": 1.0, "warmup": 200, "evaluate_every": 200},
     "copy": {"data": "copy", **STRINGS},
     "reverse": {"data": "reverse", **STRINGS},
-    "sort": {"data": "sort", "steps": 4000, "cooldown": 2000},
+    "sort": {"data": "sort", "steps": 4000, "cooldown": 3500, "label_smoothing": 0.0},
 }
 
 
