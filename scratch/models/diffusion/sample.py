@@ -24,6 +24,7 @@ from scratch.training.settings import from_json
 from scratch.training.ship import shipped
 
 INK = " .:-=+*#%@"
+WEIGHTS = Path(str(resources.files("scratch.models.diffusion") / "weights.safetensors"))
 
 
 def load_run(folder: Path) -> tuple[Module, Task, Settings]:
@@ -67,8 +68,7 @@ def main(arguments: Sequence[str]) -> None:
         raise ValueError("give --run or --weights, not both")
     if a.count < 1 or a.seed < 0:
         raise ValueError(f"--count expected at least 1 and --seed at least 0, got {a.count} and {a.seed}")
-    ships = Path(str(resources.files("scratch.models.diffusion") / "weights.safetensors"))
-    model, task, settings = load_run(a.run) if a.run else load_weights(a.weights or ships)
+    model, task, settings = load_run(a.run) if a.run else load_weights(a.weights or WEIGHTS)
     changes = {"samples": max(a.count, 2), "seed": a.seed}
     changes |= {"sampling_steps": a.steps} if a.steps is not None else {}
     changes |= {"guidance": a.guidance} if a.guidance is not None else {}

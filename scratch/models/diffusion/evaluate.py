@@ -1,0 +1,125 @@
+"""All figures of a model that draws digits: `python -m scratch.models.diffusion.evaluate [--run RUN]`
+
+    DDIM     as many images as there are test digits, few steps            read as asked, Fréchet distance
+    DDPM     the full chain, all T steps, fewer images                     the same
+    copies   how near each sample is to its nearest training digit, beside how near test digits are to theirs
+    bound    bits per dimension of test digits                             bound.py
+
+Each figure stands beside what real digits give. Images are 0 … 1 here, as the judge sees them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scratch import viz
+from scratch.evaluation import frechet_distance, judge, nearest
+from scratch.models.diffusion.bound import bits_per_dimension
+from scratch.models.diffusion.noise import SCHEDULES, NoiseSchedule
+from scratch.models.diffusion.sample import WEIGHTS, load_run, load_weights
+from scratch.models.diffusion.sampling import ask, ddim, ddpm, spaced
+from scratch.models.diffusion.tasks import Images, to_pixels
+from scratch.module import Module
+from scratch.training.progress import say
+
+BATCH = 128  # images drawn at a time
+
+
+def draw(
+    model: Module, task: Images, settings: Any, count: int, steps: int, ancestral: bool, seed: int = 0
+) -> np.ndarray:
+    """Images of the classes in turn, by DDPM (`ancestral`) or DDIM, guided as the settings say: (count, 1, 28, 28)."""
+    schedule, rng = SCHEDULES[settings.schedule](settings.T), np.random.default_rng([seed, 2])
+    asked = np.arange(count) % task.classes
+    times, drawn = spaced(schedule.T, steps), []
+    for i in range(0, count, BATCH):
+        labels = asked[i : i + BATCH]
+        noise = rng.standard_normal((len(labels), *task.train.inputs.shape[1:])).astype(np.float32)
+        denoise = ask(model, schedule, settings.predict, labels, settings.guidance, limit=1.0)
+        drawn.append(ddpm(denoise, noise, schedule, times, rng) if ancestral else ddim(denoise, noise, schedule, times))
+    return to_pixels(np.concatenate(drawn))
+
+
+def quality(samples: np.ndarray, task: Images) -> dict[str, float]:
+    """The judge's figures of digits 0, 1, …, 9, 0, … and, as floor, of as many training digits."""
+    frozen = judge.load_judge()
+    real = judge.features(to_pixels(task.test.inputs), frozen)
+    train = judge.features(to_pixels(task.train.inputs[: len(samples)]), frozen)
+    return {
+        "read as asked": judge.agreement(samples, np.arange(len(samples)) % task.classes, frozen),
+        "Fréchet distance": frechet_distance(judge.features(samples, frozen), real),
+        "Fréchet distance, real": frechet_distance(train, real),
+    }
+
+
+def copies(samples: np.ndarray, task: Images) -> dict[str, float]:
+    """Distances to the nearest training image, of the samples and of as many test images, in units of a pixel's ink.
+
+    A copy would have distance 0. `nearer`: the share of samples that are nearer to a training image than all but one in
+    a hundred test images are.
+    """
+    train = to_pixels(task.train.inputs)
+    drawn, _ = nearest(samples, train)
+    real, _ = nearest(to_pixels(task.test.inputs[: len(samples)]), train)
+    return {
+        "median": float(np.median(drawn)), "median, real": float(np.median(real)),
+        "least": float(drawn.min()), "least, real": float(real.min()),
+        "nearer": float((drawn < np.quantile(real, 0.01)).mean()),
+    }  # fmt: skip
+
+
+def bound(model: Module, task: Images, settings: Any, count: int, times: int = 100) -> dict[str, float]:
+    """Bits per dimension of the first test images, each told its class; the middle terms at `times` of the T."""
+    schedule: NoiseSchedule = SCHEDULES[settings.schedule](settings.T)
+    x0, labels = task.test.inputs[:count], task.test.targets[:count]
+    denoise = ask(model, schedule, settings.predict, labels, limit=1.0)
+    chosen = np.unique(np.rint(np.linspace(2, schedule.T, times)).astype(int))
+    return bits_per_dimension(denoise, x0, schedule, np.random.default_rng(0), chosen)
+
+
+def draw_nearest(samples: np.ndarray, task: Images, picture: Path, count: int = 10) -> Path:
+    """The samples that are nearest to a training digit, nearest first, above that digit."""
+    train = to_pixels(task.train.inputs)
+    distances, rows = nearest(samples, train)
+    chosen = distances.argsort()[:count]
+    images = np.concatenate([samples[chosen], train[rows[chosen]]])
+    titles = [f"{distances[i]:.1f}" for i in chosen] + [""] * count
+    title = "Samples (above) and their nearest training digits; the distance between them"
+    return viz.save(viz.image_grid(images, titles, columns=count, limits=(0, 1), title=title), picture)
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    p.add_argument("--run", type=Path, help="run folder whose model to use (default: the weights that ship)")
+    p.add_argument("--samples", type=int, default=1000, help="images by DDIM (default: 1,000)")
+    p.add_argument("--chain", type=int, default=256, help="images by the full chain (default: 256; 0: none)")
+    p.add_argument("--images", type=int, default=250, help="test images of the bound (default: 250)")
+    p.add_argument("--picture", type=Path, help="draws samples above their nearest training digits into this PNG file")
+    a = p.parse_args()
+    if min(a.samples, a.images) < 2 or a.chain < 0 or a.chain == 1:
+        raise SystemExit("--samples and --images expected at least 2, --chain 0 or at least 2")
+    model, task, settings = load_run(a.run) if a.run else load_weights(WEIGHTS)
+    if not isinstance(task, Images) or task.name not in ("digits", "mnist"):
+        raise SystemExit(f"the judge knows digits, got a model of {settings.data}")
+    samples = draw(model, task, settings, a.samples, settings.sampling_steps, ancestral=False)
+    tell(f"DDIM, {settings.sampling_steps} steps, {a.samples:,} images", lambda: quality(samples, task))
+    tell("to the nearest training image", lambda: copies(samples, task))
+    if a.picture:
+        say(f"picture  {draw_nearest(samples, task, a.picture)}")
+    tell(f"bits per dimension, {a.images} test images", lambda: bound(model, task, settings, a.images))
+    if a.chain:
+        chain = draw(model, task, settings, a.chain, settings.T, ancestral=True)
+        tell(f"DDPM, {settings.T:,} steps, {a.chain:,} images", lambda: quality(chain, task))
+
+
+def tell(what: str, figures: Callable[[], dict[str, float]]) -> None:
+    say(f"{what}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures().items()))
+
+
+if __name__ == "__main__":
+    main()
