@@ -2,11 +2,13 @@
 
 import json
 import math
+import re
+from importlib import resources
 
 import numpy as np
 import pytest
 
-from scratch import Tensor, gradcheck
+from scratch import Tensor, gradcheck, viz
 from scratch.activations import log_softmax
 from scratch.data import Batches, CharTokenizer, Dataset, Pairs, SequenceTokenizer, TextStreams, load_strings, trimmed
 from scratch.data.strings import random_strings
@@ -39,7 +41,9 @@ from scratch.training import Run, checkpoint
 from scratch.training.folder import CHECKPOINT, LOG
 from scratch.training.report import RESULTS
 from scratch.training.settings import from_json, with_preset
+from scratch.training.ship import shipped
 from scratch.viz import sequences
+from scratch.weights import load_metadata
 from tests import lockstep
 
 KINDS = ("rnn", "lstm", "gru")
@@ -872,6 +876,30 @@ def test_samples_of_each_kind_of_task(tmp_path, monkeypatch, capsys):
         sample.main(["--run", str(tmp_path / "pairs"), ""])
 
 
+SHIPPED = resources.files("scratch.models.rnn_lstm_gru") / "weights.safetensors"
+
+
+@pytest.mark.skipif(not SHIPPED.is_file(), reason="the weights are not there yet")
+def test_the_shipped_weights_give_the_loss_on_their_card_and_have_the_cell_of_the_page(capsys):
+    """In 16 bits; the card was written from the run in 32."""
+    card = load_metadata(SHIPPED)
+    model, task = sample.load_weights(SHIPPED)
+    assert shipped(SHIPPED, "rnn_lstm_gru", Settings)[0] == Settings()
+    assert "scratch train rnn_lstm_gru --preset default --seed 0" in card["made by"]
+    loss = evaluate(model, task, task.test)["loss"]
+    assert abs(float(re.search(r"test loss ([\d.]+)", card["figures"])[1]) - loss) < 2e-3
+
+    text = task.tokenizer.decode(task.validation[:2000])
+    cell, r, _ = pictures.counting_cells(model, task.tokenizer, text)["place in the line"]
+    assert cell == 215 and -0.87 < r < -0.82
+    f, ends = inside.gates(model, task.validation[:2000])["f"][:, cell], np.array(list(text)) == "\n"
+    assert np.median(f[ends]) < 0.05 and np.median(f[~ends]) > 0.99
+
+    sample.main(["--count", "60"])  # at once, from what ships
+    written = capsys.readouterr().out
+    assert written.startswith("ROMEO:\n") and len(written) == 7 + 60 + 1
+
+
 def test_each_ablation_takes_away_what_it_says():
     task, settings = tasks.adding(6, (20, 5, 5)), Settings(**{**SHORT, "remember": 5})
     x, lengths, y = (part.astype(np.float64) if part.dtype.kind == "f" else part for part in task.train)
@@ -914,3 +942,4 @@ def test_pictures_of_sequences_refuse_what_does_not_fit():
     page = sequences.traces("a b\n", {"f": np.arange(4), "c": -np.arange(4)}, title="two")
     assert [t.get_text() for t in page.axes[1].get_xticklabels()] == ["a", "·", "b", "¶"]
     assert page.axes[0].lines[1].get_ydata().tolist() == [0, 1, 2, 3]
+    assert (viz.traces, viz.lines, viz.path) == (sequences.traces, sequences.lines, sequences.path)

@@ -12,6 +12,7 @@ from scratch.viz.heat import heat_maps, receptive_fields
 from scratch.viz.images import first_layer_weights, image_grid, worst_mistakes
 from scratch.viz.pairs import adversarial_pairs, segmentation
 from scratch.viz.photo import read_photo
+from scratch.viz.sequences import lines, path, traces
 from scratch.viz.sound import speech
 from scratch.viz.style import figure, save
 from scratch.viz.surfaces import histograms, surface_paths
@@ -36,7 +37,9 @@ __all__ = [
     "histograms",
     "image_grid",
     "keep_gradients",
+    "lines",
     "loss_curves",
+    "path",
     "read_photo",
     "receptive_fields",
     "save",
@@ -46,5 +49,6 @@ __all__ = [
     "surface_paths",
     "tape_text",
     "token_grid",
+    "traces",
     "worst_mistakes",
 ]
