@@ -733,6 +733,23 @@ def test_noise_is_the_standard_deviation_about_the_noise_free_shape(name):
     assert abs(np.corrcoef(difference.T)[0, 1]) < 0.05
 
 
+@pytest.mark.parametrize("name", TOYS)
+def test_independent_rows_draw_their_class(name):
+    """χ² of the classes' counts over 200 sets of 50 rows: K − 1 on average; dealt out evenly it is nearly 0."""
+    K, values = CLASSES[name], []
+    for seed in range(200):
+        drawn = data.independent(name, 50, seed)
+        counts = np.bincount(drawn.targets, minlength=K)
+        values.append((((counts - 50 / K) ** 2) / (50 / K)).sum())
+    assert np.mean(values) == pytest.approx(K - 1, abs=4 * math.sqrt(2 * (K - 1) / 200))
+    assert len(drawn) == 50 and np.unique(drawn.inputs, axis=0).shape == (50, 2)
+    np.testing.assert_array_equal(drawn.inputs, data.independent(name, 50, 199).inputs)
+    centres = np.stack([TOYS[name](5000).inputs[k::K].mean(axis=0) for k in range(K)])
+    found = np.stack([data.independent(name, 5000).inputs[data.independent(name, 5000).targets == k].mean(axis=0)
+                      for k in range(K)])  # fmt: skip
+    np.testing.assert_allclose(found, centres, atol=0.1)
+
+
 def test_xor_stands_on_the_corners():
     toy = data.xor(8, 0.0)
     assert {tuple(p) for p in toy.inputs.tolist()} == {(1, 1), (1, -1), (-1, 1), (-1, -1)}

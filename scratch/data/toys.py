@@ -88,6 +88,20 @@ TOYS: dict[str, Callable[..., Dataset]] = {
 }
 
 
+def independent(name: str, n: int, seed: Seed = 0) -> Dataset:
+    """n rows of the set TOYS[name] that each draw their class, as a model's samples do, in random order.
+
+    The sets themselves deal the classes out evenly: two of them are more alike than two sets of samples can be.
+    """
+    rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(checked_seed(seed))
+    classes = TOYS[name](100).classes
+    counts = rng.multinomial(n, np.full(classes, 1 / classes))
+    pool = TOYS[name](classes * max(int(counts.max()), 1), seed=rng)
+    rows = np.concatenate([classes * np.arange(count) + k for k, count in enumerate(counts)])
+    rng.shuffle(rows)
+    return Dataset(name, pool.inputs[rows], pool.targets[rows], pool.class_names)
+
+
 # -- curves -----------------------------------------------------------------------------------------------------
 
 # y = f(x) on [-1, 1], all with values in [-1, 1].
