@@ -60,7 +60,8 @@ class MLPDenoiser(Module):
         x = as_tensor(x)
         if x.ndim != 2 or x.shape[1] != self.features:
             raise ValueError(f"MLPDenoiser expected x of shape (B, {self.features}), got {x.shape}")
-        e = silu(self.time(checked_times("MLPDenoiser", t, len(x))))
+        t = checked_times("MLPDenoiser", t, len(x))
+        e = silu(self.time(t[:1] if (t == t[0]).all() else t))  # in sampling all points share a time: one row will do
         h = self.into(x)
         for wide, told, back in zip(self.wide, self.told, self.back, strict=True):
             h = h + back(silu(wide(h) + told(e)))

@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from scratch.blocks import cut, over
 from scratch.models.diffusion.noise import NoiseSchedule
 from scratch.models.diffusion.process import at, diffuse, posterior, x0_and_eps
 from scratch.module import Module
 from scratch.tensor import Tensor, no_grad
+
+BLOCK_OF_POINTS, BLOCK_OF_IMAGES = 1024, 32  # rows at a time, for the cache; at least two parts, for two threads
 
 Denoise = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 Look = Callable[[int, np.ndarray, np.ndarray], None]  # (t, x_t, x̂_0), before each step
@@ -38,7 +41,13 @@ def ask(
 
     def network(x: np.ndarray, t: int, y: np.ndarray | None) -> np.ndarray:
         times = np.full(len(x), t)
-        return model(Tensor(x), times).data if y is None else model(Tensor(x), times, y).data
+
+        def said_of(part: slice) -> np.ndarray:
+            told = () if y is None else (y[part],)
+            return model(Tensor(x[part]), times[part], *told).data
+
+        most = min(-(-len(x) // 2), BLOCK_OF_POINTS if x.ndim == 2 else BLOCK_OF_IMAGES)
+        return np.concatenate(over(cut(len(x), most), said_of))
 
     def denoise(x: np.ndarray, t: int) -> tuple[np.ndarray, np.ndarray]:
         was_training = model.training
