@@ -361,7 +361,13 @@ def test_a_film_captions_each_frame(tmp_path, monkeypatch):
     from scratch.viz import boundary
 
     shown = []
-    monkeypatch.setattr(boundary, "_render", lambda film, *_: shown.extend(film) or (b"", viz.figure()[0]))
+
+    def film(page, show, count, *_):
+        for k in range(count):
+            show(k)
+            shown.append((page.axes[0].get_title(loc="left"), np.asarray(page.axes[0].images[0].get_array())))
+
+    monkeypatch.setattr(boundary, "write_film", film)
     frames = [(120, 0.3111, halves), (12_000, 0.0004, halves(viz.boundary_grid(POINTS, 7)))]
     viz.boundary_animation(frames, POINTS, np.array([0, 1, 1, 0]), tmp_path / "a.gif", resolution=7)
     assert [caption for caption, _ in shown] == ["step 120, loss 0.311", "step 12,000, loss 0.0004"]

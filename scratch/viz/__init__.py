@@ -8,10 +8,12 @@ from scratch.viz.boundary import boundary_animation, boundary_grid, decision_bou
 from scratch.viz.confusion import confusion
 from scratch.viz.curves import compare_runs, loss_curves, smoothed
 from scratch.viz.feature_maps import feature_map_rows, filter_grid
+from scratch.viz.films import image_film, points_film, write_film
 from scratch.viz.heat import heat_maps, receptive_fields
 from scratch.viz.images import first_layer_weights, image_grid, worst_mistakes
 from scratch.viz.pairs import adversarial_pairs, segmentation
 from scratch.viz.photo import read_photo
+from scratch.viz.planes import arrows, clouds
 from scratch.viz.sequences import lines, path, traces
 from scratch.viz.sound import speech
 from scratch.viz.style import figure, save
@@ -21,10 +23,12 @@ from scratch.viz.tokens import token_grid
 
 __all__ = [
     "adversarial_pairs",
+    "arrows",
     "attention_maps",
     "attention_steps",
     "boundary_animation",
     "boundary_grid",
+    "clouds",
     "compare_runs",
     "confusion",
     "decision_boundary",
@@ -35,11 +39,13 @@ __all__ = [
     "first_layer_weights",
     "heat_maps",
     "histograms",
+    "image_film",
     "image_grid",
     "keep_gradients",
     "lines",
     "loss_curves",
     "path",
+    "points_film",
     "read_photo",
     "receptive_fields",
     "save",
@@ -51,4 +57,5 @@ __all__ = [
     "token_grid",
     "traces",
     "worst_mistakes",
+    "write_film",
 ]

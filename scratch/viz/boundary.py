@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +11,10 @@ import numpy as np
 
 from scratch.tensor import Array
 from scratch.viz import style
+from scratch.viz.films import MAX_GIF, write_film
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-MAX_GIF = 1_000_000  # bytes
 
 
 def decision_boundary(
@@ -65,18 +63,19 @@ def boundary_animation(
     if not film:
         raise ValueError("boundary_animation expected at least one frame, got none")
     names = style.classes(film[0][1].shape[1], class_names)
-    dpi = 80.0
-    while dpi >= 45:
-        data, still = _render(film, points, labels, names, axis_names, seconds, hold, dpi)
-        if len(data) <= limit:
-            break
-        dpi *= min(0.9, 0.95 * (limit / len(data)) ** 0.6)  # bytes grow with about the 1.7th power of the width
-    else:
-        raise ValueError(
-            f"{len(film)} frames take {len(data):,} bytes as a GIF, more than {limit:,}: give fewer frames"
-        )
-    style.write(target, data)
-    return target, style.save(still, target.with_suffix(".png"))
+    page, axes = style.figure(panel=(5.6, 4.6))
+    plane = axes[0, 0]
+    drawn = _draw(page, plane, film[0][1], points, labels, names, axis_names)
+
+    def show(k: int) -> None:
+        nonlocal drawn
+        plane.set_title(film[k][0], fontsize=style.TITLE, loc="left")
+        for artist in drawn:
+            artist.remove()
+        drawn = _shade(plane, film[k][1], points, levels=24)
+
+    show(0)
+    return write_film(page, show, len(film), target, seconds, hold, limit)
 
 
 def boundary_grid(points: Any, resolution: int = 160) -> Array:
@@ -86,36 +85,6 @@ def boundary_grid(points: Any, resolution: int = 160) -> Array:
     x, y = np.meshgrid(np.linspace(left, right, resolution), np.linspace(bottom, top, resolution))
     grid = np.stack([x.ravel(), y.ravel()], axis=1)
     return grid.astype(points.dtype) if points.dtype.kind == "f" else grid
-
-
-def _render(
-    film: list, points: Array, labels: Array, names: list[str], axis_names: tuple[str, str], seconds: float,
-    hold: float, dpi: float,
-) -> tuple[bytes, Figure]:  # fmt: skip
-    """The GIF's bytes, and the figure of the last frame."""
-    from matplotlib.animation import PillowWriter
-
-    page, axes = style.figure(panel=(5.6, 4.6))
-    plane = axes[0, 0]
-    drawn = _draw(page, plane, film[0][1], points, labels, names, axis_names)
-    caption = plane.set_title(film[0][0], fontsize=style.TITLE, loc="left")
-    page.set_dpi(dpi)
-    style.settle(page)
-    page.set_layout_engine("none")  # the axes stay where they are while titles change
-    writer = PillowWriter(fps=max(1, round(1 / seconds)))
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "film.gif"
-        writer.setup(page, str(file), dpi=dpi)
-        for text, p in film:
-            caption.set_text(text)
-            for artist in drawn:
-                artist.remove()
-            drawn = _shade(plane, p, points, levels=24)
-            writer.grab_frame()
-        for _ in range(round(hold / seconds)):  # equal frames are stored once, with the sum of their times
-            writer.grab_frame()
-        writer.finish()
-        return file.read_bytes(), page
 
 
 def _draw(
