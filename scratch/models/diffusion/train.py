@@ -103,7 +103,7 @@ PRESETS = {
     "quick": {**POINTS, "data": "gaussian_ring", "steps": 1500, "evaluate_every": 500},
     "ring": {**POINTS, "data": "gaussian_ring"},
     "moons": {**POINTS, "data": "two_moons"},
-    "long": {"data": "fashion_mnist", "widths": (32, 64, 128), "steps": 9000},
+    "long": {"data": "fashion_mnist", "widths": (24, 48, 96), "steps": 5000},
 }  # fmt: skip
 
 
