@@ -12,6 +12,7 @@ import numpy as np
 
 from scratch import viz
 from scratch.models.diffusion.noise import SCHEDULES
+from scratch.models.diffusion.portraits import draw_portraits
 from scratch.models.diffusion.tasks import Images, Task, load_task
 from scratch.models.diffusion.train import Settings
 from scratch.models.diffusion.train import build as make
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str]) -> None:
     p.add_argument("--guidance", type=float, help="strength of guidance (default: as trained for)")
     p.add_argument("--seed", type=int, default=0, help="which noise is drawn (default: 0)")
     p.add_argument("--picture", type=Path, default=None, help="also draw them into this PNG file")
+    p.add_argument("--pictures", type=Path, help="instead, draw all that the model shows of itself into this folder")
     a = p.parse_args(list(arguments))
     if a.run and a.weights:
         raise ValueError("give --run or --weights, not both")
@@ -73,7 +75,12 @@ def main(arguments: Sequence[str]) -> None:
     changes |= {"sampling_steps": a.steps} if a.steps is not None else {}
     changes |= {"guidance": a.guidance} if a.guidance is not None else {}
     settings = replace(settings, **changes)
-    drawn = task.draw(model, SCHEDULES[settings.schedule](settings.T), settings)[: a.count]
+    schedule = SCHEDULES[settings.schedule](settings.T)
+    if a.pictures is not None:
+        for file in draw_portraits(a.pictures, model, task, settings, schedule):
+            say(f"picture  {file}")
+        return
+    drawn = task.draw(model, schedule, settings)[: a.count]
     show(drawn, task, a.picture)
 
 
