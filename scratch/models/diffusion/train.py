@@ -100,7 +100,7 @@ POINTS = {"widths": (128, 128, 128), "batch_size": 512, "steps": 6000, "lr": 2e-
 
 PRESETS = {
     "default": {},
-    "quick": {**POINTS, "data": "gaussian_ring", "steps": 1500, "evaluate_every": 500},
+    "quick": {**POINTS, "data": "gaussian_ring", "steps": 1500, "evaluate_every": 500, "samples": 1000},
     "ring": {**POINTS, "data": "gaussian_ring"},
     "moons": {**POINTS, "data": "two_moons"},
     "long": {"data": "fashion_mnist", "widths": (24, 48, 96), "steps": 5000},
