@@ -103,7 +103,6 @@ PRESETS = {
     "quick": {**POINTS, "data": "gaussian_ring", "steps": 1500, "evaluate_every": 500, "samples": 1000},
     "ring": {**POINTS, "data": "gaussian_ring"},
     "moons": {**POINTS, "data": "two_moons"},
-    "long": {"data": "fashion_mnist", "widths": (24, 48, 96), "steps": 5000},
 }  # fmt: skip
 
 
