@@ -23,7 +23,7 @@ def ours() -> Callable[[], object]:
     from scratch.models.diffusion.sampling import ask, ddim, spaced
 
     x, labels = start()
-    schedule, model = linear(), UNet(**CONFIG)
+    schedule, model = linear(), UNet(**CONFIG).eval()
     denoise, times = ask(model, schedule, labels=labels, limit=1.0), spaced(1000, STEPS)
     return lambda: float(ddim(denoise, x, schedule, times).mean())
 

@@ -51,7 +51,8 @@ def ask(
 
     def denoise(x: np.ndarray, t: int) -> tuple[np.ndarray, np.ndarray]:
         was_training = model.training
-        model.eval()
+        if was_training:
+            model.eval()
         with no_grad():
             if labels is None or guidance == 0:
                 said = network(x, t, labels)
@@ -59,7 +60,8 @@ def ask(
                 both = np.concatenate([labels, np.full_like(labels, model.no_class)])  # type: ignore[attr-defined]
                 given, none = np.split(network(np.concatenate([x, x]), t, both), 2)
                 said = (1 + guidance) * given - guidance * none
-        model.train(was_training)
+        if was_training:
+            model.train()
         x0, eps = x0_and_eps(kind, said, x, t, schedule)
         if limit is None:
             return x0, eps
