@@ -1,0 +1,111 @@
+"""What each part is there for: the default run, shortened, with one part taken away or replaced.
+
+`python -m scratch.models.vit.ablations` trains them all and prints the tables of the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scratch.models.vit.model import Attention, VisionTransformer
+from scratch.models.vit.train import PRESETS, Settings, build, train
+from scratch.tensor import Tensor
+from scratch.training import Run, RunStopped
+from scratch.training.progress import say
+from scratch.training.report import RESULTS, number
+
+Make = Callable[[Settings, int, int], VisionTransformer]
+
+
+def without_positions(*arguments: Any) -> VisionTransformer:
+    """A bag of patches: nothing tells where one comes from."""
+    model = build(*arguments)
+    model.pos_embed.data[...] = 0
+    model.pos_embed.requires_grad = False
+    return model
+
+
+class Deaf(Attention):
+    """What a token says to itself is all it hears: the values go straight to the output."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        C = z.shape[2]
+        return self.dropout(self.proj(self.qkv(z)[..., 2 * C :]))
+
+
+def without_attention(*arguments: Any) -> VisionTransformer:
+    """Patches never meet but in the mean at the end, so this goes with pool="mean"."""
+    model = build(*arguments)
+    for block in model.blocks:
+        block.attn.__class__ = Deaf
+    return model
+
+
+def shuffled(*arguments: Any) -> VisionTransformer:
+    """The patches in another order, the same for every image; a Transformer cannot tell the difference."""
+    model = build(*arguments)
+    embed, order = model.patch_embed, np.random.default_rng(0).permutation(model.pos_embed.shape[1] - 1)
+    plain = embed.cut
+    embed.cut = lambda x: plain(x)[:, order]  # type: ignore[method-assign]
+    return model
+
+
+SHORT: dict[str, Any] = {"steps": 1000, "warmup": 100, "evaluate_every": 500}
+FEW: dict[str, Any] = {**PRESETS["masked"], "pretrain": 0}
+
+PARTS: dict[str, tuple[dict[str, Any], Make]] = {
+    "as it is": ({}, build),
+    "patches of 14 × 14": ({"patch_size": 14}, build),
+    "patches of 4 × 4": ({"patch_size": 4}, build),
+    "mean pooling": ({"pool": "mean"}, build),
+    "no positions": ({}, without_positions),
+    "no attention, mean pooling": ({"pool": "mean"}, without_attention),
+    "one head": ({"heads": 1}, build),
+    "one block": ({"depth": 1}, build),
+    "patches shuffled": ({}, shuffled),
+    "no shifts": ({"shift": 0}, build),
+}
+PRETRAINED: dict[str, tuple[dict[str, Any], Make]] = {
+    "350 labels, after pre-training": (PRESETS["masked"], build),
+    "350 labels": (FEW, build),
+    "350 labels, as many steps as both": ({**FEW, "steps": FEW["steps"] + PRESETS["masked"]["pretrain"]}, build),
+}
+COLUMNS = ("loss at step 0", "final loss", "test loss", "test accuracy")
+
+
+def measure(name: str, settings: Settings, make: Make, parent: Path) -> dict[str, float]:
+    """The figures of one run; those of a run that broke off are missing."""
+    run = Run.create("vit", settings, name, parent=parent)
+    try:
+        train(settings, run, make)
+        return json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["figures"]
+    except RunStopped as stop:
+        say(str(stop))
+        return {}
+    finally:
+        run.close()
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    p.add_argument("--parent", type=Path, default=Path("runs/ablations"), help="where the run folders go")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--steps", type=int, default=SHORT["steps"], help="of each run of the first table")
+    p.add_argument("--only", nargs="*", default=[*PARTS, *PRETRAINED], help="names of rows")
+    a = p.parse_args()
+    for group, common in ((PARTS, {**SHORT, "steps": a.steps}), (PRETRAINED, {})):
+        say(f"\n| what | {' | '.join(COLUMNS)} |\n|{'---|' * (len(COLUMNS) + 1)}")
+        for name in [name for name in group if name in a.only]:
+            changes, make = group[name]
+            figures = measure(name, Settings(**{**common, **changes, "seed": a.seed}), make, a.parent)
+            say(f"| {name} | " + " | ".join(number(c, figures.get(c, np.nan)) for c in COLUMNS) + " |")
+
+
+if __name__ == "__main__":
+    main()
