@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from scratch.data import gaussian_ring, load_digits, ring_centres
+from scratch.data import SOURCES, gaussian_ring, load_digits, load_fashion_mnist, ring_centres
 from scratch.evaluation import count_modes, energy_distance, floor, frechet_distance, nearest
 from scratch.evaluation import judge as judging
 
@@ -107,6 +107,22 @@ def test_the_judge_is_what_its_card_says():
     assert shares.sum() == pytest.approx(1) and kl < 1e-3
     ones = test.inputs[test.targets == 1]
     assert judging.class_balance(ones, judge)[1] == pytest.approx(math.log(10), abs=0.15)
+
+
+@pytest.mark.skipif(
+    not (SOURCES["fashion_mnist"].installed[0] / "train-images-idx3-ubyte.gz").is_file(),
+    reason="Debian's dataset-fashion-mnist is not installed",
+)
+def test_the_judge_of_clothes_is_what_its_card_says():
+    test = load_fashion_mnist(flat=False, download=False).test
+    found = judging.agreement(*(part[:2000] for part in test.arrays), judging.load_judge("fashion_mnist"))
+    assert found == pytest.approx(float(judging.card("fashion_mnist")["test accuracy"]), abs=0.02)  # a fifth of them
+    assert found > 0.9
+
+
+def test_there_is_no_judge_of_points():
+    with pytest.raises(ValueError, match="judges of digits, mnist, fashion_mnist, got 'two_moons'"):
+        judging.load_judge("two_moons")
 
 
 def test_features_tell_real_digits_from_noise():

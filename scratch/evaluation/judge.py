@@ -1,20 +1,24 @@
-"""The judge: one small CNN, trained once on the bundled training digits and frozen, that looks at generated digits.
+"""The judge: one small CNN, trained once and frozen, that looks at generated images; one of digits and one of clothes.
 
     x (N, 1, 28, 28) ─ [Conv 3×3, BatchNorm, ReLU, pool 2×2] × 2 ─ Linear ─ ReLU ─► features (N, 64) ─ Linear ─► logits
 
-It answers what a generated digit looks like (agreement with the class that was asked for), and its 64 features are
-those of the Fréchet distance. `python -m scratch.evaluation.judge` trains it anew and writes judge.safetensors.
+It answers what a generated image looks like (agreement with the class that was asked for), and its 64 features are
+those of the Fréchet distance. `python -m scratch.evaluation.judge [fashion_mnist]` trains it anew, on the training part
+of the bundled digits or of Fashion-MNIST, and writes its file here.
 """
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from scratch.activations import ReLU
-from scratch.data import Batches, load_digits, random_shift
+from scratch.data import Batches, load_digits, load_fashion_mnist, random_shift
 from scratch.layers import BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d
 from scratch.losses import cross_entropy
 from scratch.module import Module, Sequential
@@ -24,12 +28,20 @@ from scratch.schedules import cosine
 from scratch.tensor import Tensor, no_grad
 from scratch.weights import load_file, load_metadata, save_file
 
-WEIGHTS = Path(str(resources.files("scratch.evaluation") / "judge.safetensors"))
+FOLDER = Path(str(resources.files("scratch.evaluation")))
+DIGITS, CLOTHES = FOLDER / "judge.safetensors", FOLDER / "judge_fashion.safetensors"
+WEIGHTS = {"digits": DIGITS, "mnist": DIGITS, "fashion_mnist": CLOTHES}  # the judge of each set of images
 FEATURES = 64
+
+# what a judge is trained on: its loader, steps, and pixels by which images are moved at random
+TRAINED_ON: dict[str, tuple[Callable[..., Any], int, int]] = {
+    "digits": (load_digits, 2000, 2),
+    "fashion_mnist": (load_fashion_mnist, 8000, 1),
+}
 
 
 class Judge(Module):
-    """Digits → features → logits.  Shapes: (N, 1, 28, 28) in 0 … 1 → (N, 10)"""
+    """Images → features → logits.  Shapes: (N, 1, 28, 28) in 0 … 1 → (N, 10)"""
 
     def __init__(self, width: int = 16, features: int = FEATURES):
         self.features = Sequential(
@@ -43,10 +55,12 @@ class Judge(Module):
         return self.head(self.features(x))
 
 
-def load_judge(path: Path = WEIGHTS) -> Judge:
-    """The frozen judge. Raises FileNotFoundError and ValueError for a missing or damaged file."""
+def load_judge(data: str = "digits") -> Judge:
+    """The frozen judge of this set of images. Raises ValueError where there is none, and for a damaged file."""
+    if data not in WEIGHTS:
+        raise ValueError(f"there are judges of {', '.join(WEIGHTS)}, got {data!r}")
     judge = Judge()
-    judge.load_state_dict(load_file(path))
+    judge.load_state_dict(load_file(WEIGHTS[data]))
     judge.eval()
     return judge.requires_grad_(False)  # type: ignore[return-value]
 
@@ -85,35 +99,40 @@ def _batches(images: np.ndarray, size: int) -> list[np.ndarray]:
     return [images[i : i + size] for i in range(0, len(images), size)]
 
 
-def train(steps: int = 2000, seed: int = 0) -> tuple[Judge, float]:
-    """The judge and its test accuracy; the test digits are read once."""
+def train(data: str = "digits", seed: int = 0) -> tuple[Judge, float]:
+    """The judge and its test accuracy; the test images are read once."""
     rng = manual_seed(seed)
-    data = load_digits(flat=False)
+    load, steps, shift = TRAINED_ON[data]
+    images = load(flat=False)
     judge = Judge()
     optimizer, schedule = AdamW(judge.parameters(), weight_decay=0.1), cosine(3e-3, steps, warmup=100)
-    batches = Batches(*data.train.arrays, batch_size=100, seed=seed)
+    batches = Batches(*images.train.arrays, batch_size=100, seed=seed)
     for step in range(steps):
         x, y = next(batches)
-        loss = cross_entropy(judge(Tensor(random_shift(x, 2, rng))), y)
+        loss = cross_entropy(judge(Tensor(random_shift(x, shift, rng))), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.lr = schedule(step)
         optimizer.step()
     judge.eval()
-    return judge, agreement(*data.test.arrays, judge)
+    return judge, agreement(*images.test.arrays, judge)
 
 
 def main() -> None:
-    judge, accuracy = train()
+    p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    p.add_argument("data", nargs="?", choices=list(TRAINED_ON), default="digits")
+    data = p.parse_args().data
+    judge, accuracy = train(data)
     arrays = {k: a.astype(np.float16) if a.dtype.kind == "f" else a for k, a in judge.state_dict().items()}
-    card = {"model": "judge", "made by": "python -m scratch.evaluation.judge", "data": "3,500 bundled digits"}
-    save_file(arrays, WEIGHTS, card | {"test accuracy": f"{accuracy:.4f}"})
-    print(f"{WEIGHTS.name}: {sum(a.nbytes for a in arrays.values()):,} bytes, test accuracy {100 * accuracy:.1f} %")
+    card = {"model": "judge", "made by": f"python -m scratch.evaluation.judge {data}", "data": data}
+    save_file(arrays, WEIGHTS[data], card | {"test accuracy": f"{accuracy:.4f}"})
+    size = sum(a.nbytes for a in arrays.values())
+    print(f"{WEIGHTS[data].name}: {size:,} bytes, test accuracy {100 * accuracy:.1f} %")
 
 
-def card() -> dict[str, str]:
+def card(data: str = "digits") -> dict[str, str]:
     """What the file says of itself."""
-    return load_metadata(WEIGHTS)
+    return load_metadata(WEIGHTS[data])
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""All figures of a model that draws digits: `python -m scratch.models.diffusion.evaluate [--run RUN]`
+"""All figures of a model that draws images: `python -m scratch.models.diffusion.evaluate [--run RUN]`
 
-    DDIM     as many images as there are test digits, few steps            read as asked, Fréchet distance
-    DDPM     the full chain, all T steps, fewer images                     the same
-    copies   how near each sample is to its nearest training digit, beside how near test digits are to theirs
-    bound    bits per dimension of test digits                             bound.py
+    DDIM     many images, few steps                           read as asked, Fréchet distance
+    DDPM     the full chain, all T steps, fewer images        the same
+    copies   how near each sample is to its nearest training image, beside how near test images are to theirs
+    bound    bits per dimension of test images                bound.py
 
-Each figure stands beside what real digits give. Images are 0 … 1 here, as the judge sees them.
+Each figure stands beside what real images give. Images are 0 … 1 here, as the judge sees them.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def draw(
 
 
 def quality(samples: np.ndarray, task: Images) -> dict[str, float]:
-    """The judge's figures of digits 0, 1, …, 9, 0, … and, as floor, of as many training digits."""
-    frozen = judge.load_judge()
+    """The judge's figures of images of class 0, 1, …, 9, 0, … and, as floor, of as many training images."""
+    frozen = judge.load_judge(task.name)
     real = judge.features(to_pixels(task.test.inputs), frozen)
     train = judge.features(to_pixels(task.train.inputs[: len(samples)]), frozen)
     return {
@@ -83,13 +83,13 @@ def bound(model: Module, task: Images, settings: Any, count: int, times: int = 1
 
 
 def draw_nearest(samples: np.ndarray, task: Images, picture: Path, count: int = 10) -> Path:
-    """The samples that are nearest to a training digit, nearest first, above that digit."""
+    """The samples that are nearest to a training image, nearest first, above that image."""
     train = to_pixels(task.train.inputs)
     distances, rows = nearest(samples, train)
     chosen = distances.argsort()[:count]
     images = np.concatenate([samples[chosen], train[rows[chosen]]])
     titles = [f"{distances[i]:.1f}" for i in chosen] + [""] * count
-    title = "Samples (above) and their nearest training digits; the distance between them"
+    title = "Samples (above) and their nearest training images; the distance between them"
     return viz.save(viz.image_grid(images, titles, columns=count, limits=(0, 1), title=title), picture)
 
 
@@ -99,13 +99,13 @@ def main() -> None:
     p.add_argument("--samples", type=int, default=1000, help="images by DDIM (default: 1,000)")
     p.add_argument("--chain", type=int, default=256, help="images by the full chain (default: 256; 0: none)")
     p.add_argument("--images", type=int, default=250, help="test images of the bound (default: 250)")
-    p.add_argument("--picture", type=Path, help="draws samples above their nearest training digits into this PNG file")
+    p.add_argument("--picture", type=Path, help="draws samples above their nearest training images into this PNG file")
     a = p.parse_args()
     if min(a.samples, a.images) < 2 or a.chain < 0 or a.chain == 1:
         raise SystemExit("--samples and --images expected at least 2, --chain 0 or at least 2")
     model, task, settings = load_run(a.run) if a.run else load_weights(WEIGHTS)
-    if not isinstance(task, Images) or task.name not in ("digits", "mnist"):
-        raise SystemExit(f"the judge knows digits, got a model of {settings.data}")
+    if not isinstance(task, Images):
+        raise SystemExit(f"the judge looks at images, got a model of {settings.data}")
     samples = draw(model, task, settings, a.samples, settings.sampling_steps, ancestral=False)
     tell(f"DDIM, {settings.sampling_steps} steps, {a.samples:,} images", lambda: quality(samples, task))
     tell("to the nearest training image", lambda: copies(samples, task))

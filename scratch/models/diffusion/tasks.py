@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ IMAGES: dict[str, Callable[..., Any]] = {
     "fashion_mnist": load_fashion_mnist,
 }
 BATCH = 250  # images drawn at a time
+HELD_OUT = 5000  # points to choose by, and to report
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,11 @@ class Images:
         return to_pixels(np.concatenate(drawn))
 
     def judge(self, samples: np.ndarray, settings: Any) -> dict[str, float]:
-        """Of digits: the share that the judge reads as asked, and the Fréchet distance to test digits and its floor.
+        """The share that the judge reads as asked, and the Fréchet distance to test images and its floor.
 
-        The floor is that of the training digits: real ones, of the same number.
+        The floor is that of training images: real ones, of the same number.
         """
-        if self.name not in ("digits", "mnist"):
-            return {}
-        judge = judging.load_judge()
+        judge = judging.load_judge(self.name)
         asked = np.arange(len(samples)) % self.classes
         real, train = (judging.features(to_pixels(part.inputs), judge) for part in (self.test, self.train))
         found = judging.features(samples, judge)
@@ -105,9 +105,8 @@ class Points:
 
     def judge(self, samples: np.ndarray, settings: Any) -> dict[str, float]:
         """The energy distance to held-out points, over the mean of 20 sets of as many real points; and the modes."""
-        held_out = self.scale * self.test.inputs
-        real = [energy_distance(independent(self.name, len(samples), 100 + i).inputs, held_out) for i in range(20)]
-        figures = {"energy distance, ÷ real": energy_distance(samples, held_out) / float(np.mean(real))}
+        distance = energy_distance(samples, self.scale * self.test.inputs)
+        figures = {"energy distance, ÷ real": distance / real_distance(self.name, len(samples))}
         if self.centres is None:
             return figures
         modes = count_modes(samples, self.centres, self.sigma)
@@ -121,6 +120,14 @@ class Points:
 
 
 Task = Images | Points
+
+
+@cache
+def real_distance(name: str, count: int) -> float:
+    """The mean energy distance between the held-out points and `count` real ones, over 20 sets of these."""
+    held_out = TOYS[name](HELD_OUT, seed=2).inputs
+    return float(np.mean([energy_distance(independent(name, count, 100 + i).inputs, held_out) for i in range(20)]))
+
 
 CENTRES = {"gaussian_ring": (ring_centres, 0.1), "gaussian_grid": (grid_centres, 0.05)}  # and the toys' own noise
 
