@@ -81,13 +81,16 @@ def test_the_bound_of_one_that_knows_is_what_the_last_noise_and_the_bins_cost(ta
     assert other["L_t"] > 1
 
 
-def test_the_nearest_are_drawn_in_order(task, tmp_path, monkeypatch):
-    samples = to_pixels(np.concatenate([task.test.inputs[:3], task.train.inputs[5:6]]))
+def test_of_each_class_the_nearest_is_drawn_above_its_neighbour(task, tmp_path, monkeypatch):
+    copied = task.train.inputs[5:6]
+    samples = to_pixels(np.concatenate([task.test.inputs[:12], copied, task.test.inputs[12:15]]))  # row 12: of class 2
     seen = []
     monkeypatch.setattr(evaluate.viz, "image_grid", lambda images, titles, **options: seen.append((images, titles)))
     monkeypatch.setattr(evaluate.viz, "save", lambda figure, path: path)
-    evaluate.draw_nearest(samples, task, tmp_path / "x.png", count=2)
+    evaluate.draw_nearest(samples, task, tmp_path / "x.png")
     images, titles = seen[0]
-    np.testing.assert_array_equal(images[0], samples[3])
-    np.testing.assert_allclose(images[2], samples[3], atol=1e-6)
-    assert titles[0] == "0.0" and float(titles[1]) > 0
+    assert images.shape[0] == len(titles) == 20
+    np.testing.assert_array_equal(images[2], samples[12])
+    np.testing.assert_allclose(images[12], samples[12], atol=1e-6)
+    np.testing.assert_array_equal(images[6:10], samples[6:10])  # of these classes there is one sample each
+    assert titles[2] == "0.0" and all(float(title) > 0 for title in titles[3:10])

@@ -82,15 +82,16 @@ def bound(model: Module, task: Images, settings: Any, count: int, times: int = 1
     return bits_per_dimension(denoise, x0, schedule, np.random.default_rng(0), chosen)
 
 
-def draw_nearest(samples: np.ndarray, task: Images, picture: Path, count: int = 10) -> Path:
-    """The samples that are nearest to a training image, nearest first, above that image."""
-    train = to_pixels(task.train.inputs)
+def draw_nearest(samples: np.ndarray, task: Images, picture: Path) -> Path:
+    """Of the samples of each class the one that is nearest to a training image, above that image."""
+    train, asked = to_pixels(task.train.inputs), np.arange(len(samples)) % task.classes
     distances, rows = nearest(samples, train)
-    chosen = distances.argsort()[:count]
+    classes = [np.flatnonzero(asked == c) for c in range(min(task.classes, len(samples)))]
+    chosen = np.array([each[distances[each].argmin()] for each in classes])
     images = np.concatenate([samples[chosen], train[rows[chosen]]])
-    titles = [f"{distances[i]:.1f}" for i in chosen] + [""] * count
-    title = "Samples (above) and their nearest training images; the distance between them"
-    return viz.save(viz.image_grid(images, titles, columns=count, limits=(0, 1), title=title), picture)
+    titles = [f"{distances[i]:.1f}" for i in chosen] + [""] * len(chosen)
+    title = "The sample of each class that is nearest to a training image (below); the distance between them"
+    return viz.save(viz.image_grid(images, titles, columns=len(chosen), limits=(0, 1), title=title), picture)
 
 
 def main() -> None:
