@@ -6,6 +6,7 @@ Matplotlib is imported inside the functions, never through pyplot: no window, no
 from scratch.viz.attention import attention_maps, attention_steps
 from scratch.viz.boundary import boundary_animation, boundary_grid, decision_boundary
 from scratch.viz.confusion import confusion
+from scratch.viz.critic import critic_animation, critic_grid, critic_surface
 from scratch.viz.curves import compare_runs, loss_curves, smoothed
 from scratch.viz.feature_maps import feature_map_rows, filter_grid
 from scratch.viz.films import image_film, points_film, write_film
@@ -31,6 +32,9 @@ __all__ = [
     "clouds",
     "compare_runs",
     "confusion",
+    "critic_animation",
+    "critic_grid",
+    "critic_surface",
     "decision_boundary",
     "draw_tape",
     "feature_map_rows",

@@ -1,0 +1,133 @@
+"""What each part is there for: runs on the ring, on the grid and on digits, with one part taken away or replaced.
+
+`python -m scratch.models.gan.ablations` trains them all and prints the tables of the README;
+`--only ring`, `--only grid` or `--only digits` trains one group.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scratch.layers import BatchNorm2d
+from scratch.models.gan.model import GAN, DCGANDiscriminator, Discriminator
+from scratch.models.gan.tasks import Task
+from scratch.models.gan.train import PRESETS, Settings, build, train
+from scratch.module import Module, Parameter
+from scratch.tensor import Tensor
+from scratch.training import Run, RunStopped
+from scratch.training.progress import say
+from scratch.training.report import RESULTS, number
+
+Make = Callable[[Settings, Task], GAN]
+
+
+class Bias(Module):
+    """What is left of a batch norm that doesn't normalise: y = x + b.  Shapes: (N, C, H, W) → the same."""
+
+    def __init__(self, channels: int):
+        self.bias = Parameter(np.zeros(channels, np.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.bias.reshape(-1, 1, 1)
+
+
+def without_norm(settings: Settings, task: Task) -> GAN:
+    """Every batch norm of both networks replaced by a bias."""
+    gan = build(settings, task)
+    for module in list(gan.modules()):
+        for name, value in list(vars(module).items()):
+            if isinstance(value, BatchNorm2d):
+                vars(module)[name] = Bias(value.num_features)
+    return gan
+
+
+class Mixed(DCGANDiscriminator):
+    """Judges both in one pass, as discriminators without batch norm do."""
+
+    both = Discriminator.both
+
+
+def mixed_statistics(settings: Settings, task: Task) -> GAN:
+    """Real and fake images in one batch of the discriminator's batch norm: its statistics tell which they are."""
+    gan = build(settings, task)
+    gan.discriminator.__class__ = Mixed
+    return gan
+
+
+GROUPS: dict[str, dict[str, tuple[dict[str, Any], Make]]] = {
+    "ring": {
+        "as it is": ({}, build),
+        "minimax loss, saturating": ({"loss": "minimax"}, build),
+        "β₁ = 0.9 in Adam": ({"beta1": 0.9}, build),
+        "no averaged weights": ({"decay": 0.0}, build),
+        "without the penalty": ({"penalty": "none"}, build),
+    },
+    "grid": {
+        "as it is": ({}, build),
+        "critic steps 1": ({"critic_steps": 1}, build),
+        "clipping at 0.1 instead of the penalty": ({"penalty": "clip", "weight": 10.0}, build),
+        "clipping at 0.01": ({"penalty": "clip", "weight": 100.0}, build),
+        "neither penalty nor clipping": ({"penalty": "none"}, build),
+        "original GAN, one step each": ({"loss": "nonsaturating", "penalty": "none", "critic_steps": 1}, build),
+        "no averaged weights": ({"decay": 0.0}, build),
+    },
+    "digits": {
+        "as it is": ({}, build),
+        "no batch norm": ({}, without_norm),
+        "real and fake in one batch norm": ({}, mixed_statistics),
+        "minimax loss, saturating": ({"loss": "minimax"}, build),
+        "β₁ = 0.9 in Adam": ({"beta1": 0.9}, build),
+        "no averaged weights": ({"decay": 0.0}, build),
+    },
+}
+PRESET = {"ring": "ring", "grid": "grid", "digits": "default"}
+STEPS = {"ring": 3000, "grid": 2000, "digits": 1500}  # shorter than the presets: differences show early
+COLUMNS = {
+    "ring": ("modes", "inside", "energy distance, ÷ real"),
+    "grid": ("modes", "inside", "energy distance, ÷ real"),
+    "digits": ("classes", "KL to uniform", "Fréchet distance"),
+}
+
+
+def measure(group: str, name: str, seed: int, steps: int, parent: Path) -> dict[str, float]:
+    """The figures of one run of so many steps at most; those of a run that broke off are missing."""
+    changes, make = GROUPS[group][name]
+    length = min(steps, STEPS[group])
+    chosen = {**PRESETS[PRESET[group]], **changes, "steps": length, "evaluate_every": max(1, length // 4)}
+    settings = Settings(**chosen, seed=seed)
+    run = Run.create("gan", settings, f"{group}: {name}", parent=parent)
+    try:
+        train(settings, run, make)
+        return json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["figures"]
+    except RunStopped as stop:
+        say(str(stop))
+        return {}
+    finally:
+        run.close()
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    p.add_argument("--parent", type=Path, default=Path("runs/ablations"), help="where the run folders go")
+    p.add_argument("--only", choices=list(GROUPS), help="one group")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--steps", type=int, default=max(STEPS.values()), help="of each run, at most")
+    a = p.parse_args()
+    rows = []
+    for group in [a.only] if a.only else list(GROUPS):
+        columns = COLUMNS[group]
+        rows += ["", f"| {group} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+        for name in GROUPS[group]:
+            figures = measure(group, name, a.seed, a.steps, a.parent)
+            rows.append(f"| {name} | " + " | ".join(number(c, figures.get(c, np.nan)) for c in columns) + " |")
+    say("\n".join(rows))
+
+
+if __name__ == "__main__":
+    main()
