@@ -98,7 +98,7 @@ def test_the_shipped_weights_are_the_default(capsys):
 def test_lists(capsys):
     assert run("list") == 0
     listed = capsys.readouterr().out
-    assert "\nmlp " in listed and listed.startswith("cnn ")
+    assert "\nmlp " in listed and listed.startswith("autoencoder ")
     assert run("data") == 0
     text = capsys.readouterr().out
     assert "digits " in text and "CC BY-SA 3.0" in text and "shakespeare" in text
@@ -109,7 +109,7 @@ def test_lists(capsys):
     [
         (["trian"], "there is no command 'trian'. Did you mean train?"),
         (["train", "mpl"], "there is no model 'mpl'. Did you mean mlp?"),
-        (["train", "--steps", "3"], "scratch train needs a model first: cnn, "),
+        (["train", "--steps", "3"], "scratch train needs a model first: autoencoder, cnn, "),
         (["train", "mlp", "--preset", "quik"], "there is no preset 'quik'. Did you mean quick?"),
         (["train", "mlp", "--preset"], "--preset needs a name"),
         (["train", "mlp", "--stepps", "3"], "--steps"),

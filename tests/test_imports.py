@@ -30,13 +30,13 @@ LADDER: list[tuple[str, ...]] = [
     ("training", "evaluation", "viz"),
     ("models",),
     ("models.*.train", "models.*.ablations", "models.*.pictures", "models.*.sample", "models.*.classify",
-     "models.*.tasks", "models.*.speech", "models.*.phonemes"),
+     "models.*.stages", "models.*.tasks", "models.*.speech", "models.*.phonemes"),
     ("cli", "__main__"),
 ]
 LAYERS, MODELS = 3, 6
 
 # (model, model that it is built of): latent diffusion on an autoencoder, and such.
-MODEL_ON_MODEL: set[tuple[str, str]] = set()
+MODEL_ON_MODEL: set[tuple[str, str]] = {("autoencoder", "diffusion"), ("autoencoder", "gpt")}
 
 # Third-party packages and where they may be imported, inside functions; NumPy may be imported anywhere.
 LAZY = {

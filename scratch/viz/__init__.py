@@ -15,6 +15,7 @@ from scratch.viz.images import first_layer_weights, image_grid, worst_mistakes
 from scratch.viz.pairs import adversarial_pairs, segmentation
 from scratch.viz.photo import read_photo
 from scratch.viz.planes import arrows, clouds
+from scratch.viz.points import bars, class_scatter
 from scratch.viz.sequences import lines, path, traces
 from scratch.viz.sound import speech
 from scratch.viz.style import figure, save
@@ -27,8 +28,10 @@ __all__ = [
     "arrows",
     "attention_maps",
     "attention_steps",
+    "bars",
     "boundary_animation",
     "boundary_grid",
+    "class_scatter",
     "clouds",
     "compare_runs",
     "confusion",

@@ -1,0 +1,49 @@
+"""Points of classes and bars: what is drawn is what was given."""
+
+import numpy as np
+import pytest
+
+from scratch import Tensor, viz
+
+rng = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("names", [None, tuple("abc"), ("cat", "dog", "owl")])
+def test_every_class_has_its_points_and_its_own_mark(names):
+    points, labels = rng.standard_normal((20, 2)), np.arange(20) % 3
+    figure = viz.class_scatter(Tensor(points), labels, names, title="codes")
+    drawn = figure.axes[0].collections
+    assert len(drawn) == 3
+    for k, each in enumerate(drawn):
+        np.testing.assert_allclose(each.get_offsets(), points[labels == k])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(names or "012")
+    assert len({len(each.get_paths()[0].vertices) for each in drawn}) > 1  # not by colour alone
+
+
+def test_a_class_without_points_is_left_out():
+    figure = viz.class_scatter(np.zeros((2, 2)), np.array([0, 2]), tuple("abc"))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("points", "labels", "message"),
+    [
+        (np.zeros((3, 3)), np.zeros(3, int), r"points of shape \(n, 2\), got \(3, 3\)"),
+        (np.zeros((3, 2)), np.zeros(2, int), "3 integer labels"),
+        (np.zeros((3, 2)), np.full(3, -1), "of at least 0"),
+        (np.zeros((3, 2)), np.zeros(3), "integer labels"),
+    ],
+)
+def test_what_can_not_be_scattered(points, labels, message):
+    with pytest.raises(ValueError, match=message):
+        viz.class_scatter(points, labels)
+
+
+def test_bars_stand_from_the_largest_down():
+    figure = viz.bars([0.2, 0.5, 0.3], reference=(0.4, "mean"))
+    axes = figure.axes[0]
+    assert [bar.get_height() for bar in axes.patches] == [0.5, 0.3, 0.2]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["mean"]
+    for wrong in ([], np.zeros((2, 2))):
+        with pytest.raises(ValueError, match=r"bars expected values of shape \(n,\)"):
+            viz.bars(wrong)
