@@ -106,8 +106,10 @@ def draw_forecast(model: Any, task: Sequences) -> Any:
     curves = {"seen": asked, f"network, error {error['network']:.1f}": told,
               f"as last year, error {error['last year']:.1f}": before}  # fmt: skip
     years = load_sunspots().years
-    return sequences.lines(years[years >= YEARS[1]], curves, title="sunspots a year ahead", x_label="year",
+    page = sequences.lines(years[years >= YEARS[1]], curves, title="sunspots a year ahead", x_label="year",
                            y_label="sunspots")  # fmt: skip
+    page.axes[0].set_ylim(top=1.4 * asked.max())  # room for the legend
+    return page
 
 
 def gradients(length: int = 100, hidden: int = 64, seed: int = 0) -> dict[str, Array]:
@@ -129,8 +131,10 @@ def gradients(length: int = 100, hidden: int = 64, seed: int = 0) -> dict[str, A
 def draw_gradients(length: int = 100, hidden: int = 64, seed: int = 0) -> Any:
     """How far back the gradient reaches before anything is learned."""
     floor = {name: np.maximum(norms, 1e-12) for name, norms in gradients(length, hidden, seed).items()}
-    return sequences.lines(np.arange(length), floor, title="the gradient on its way back, before training", log_y=True,
+    page = sequences.lines(np.arange(length), floor, title="the gradient on its way back, before training", log_y=True,
                            x_label="steps back, k", y_label="‖∂L/∂h(T−k)‖")  # fmt: skip
+    page.axes[0].set_ylim(top=1e10)  # room for the legend
+    return page
 
 
 def draw_trained_gradients(models: Mapping[str, Any], x: Array) -> Any:

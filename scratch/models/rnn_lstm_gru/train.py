@@ -110,8 +110,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "adding_rnn": {**ADDING, "kind": "rnn", "lr": 1e-3},
     "copy": {"data": "copy", "kind": "gru", "hidden": 64, "length": 20, "batch_size": 64, "steps": 1500, "lr": 1e-2},
     "parity": {"data": "parity", "hidden": 16, "length": 16, "batch_size": 64, "steps": 1000, "lr": 1e-2},
-    "rows": {"data": "rows", "hidden": 96, "bidirectional": True, "dropout": 0.3, "shift": 2, "batch_size": 64,
-             "steps": 1500, "lr": 5e-3},
+    "rows": {"data": "rows", "hidden": 128, "bidirectional": True, "dropout": 0.3, "shift": 2, "batch_size": 64,
+             "steps": 2500, "lr": 5e-3},
     "series": {"data": "series", "hidden": 16, "length": 24, "steps": 600, "lr": 5e-3, "evaluate_every": 25},
     "dates": {"data": "dates", "hidden": 128, "batch_size": 64, "steps": 3000, "lr": 4e-3, "evaluate_every": 500},
 }  # fmt: skip
