@@ -115,7 +115,7 @@ def train(data: str = "digits", seed: int = 0) -> tuple[Judge, float]:
         optimizer.lr = schedule(step)
         optimizer.step()
     judge.eval()
-    return judge, agreement(*images.test.arrays, judge)
+    return judge, agreement(images.test.inputs, images.test.targets, judge)
 
 
 def main() -> None:
