@@ -1,7 +1,4 @@
-"""DDPM's U-Net, 32×32, channels 32-64-128, two blocks a level, attention at 8×8, batch 16: a training step.
-
-What is timed: forward pass on images noised before (28×28 padded to 32×32), squared error, backward pass, AdamW.
-"""
+"""DDPM's U-Net, 32×32, channels 32-64-128, two blocks a level, attention at 8×8, batch 16: a training step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DDPM's U-Net, 28×28 padded to 32, channels 32-64-128, two blocks a level: 16 images by 50 steps of DDIM."""
+"""DDPM's U-Net, 32×32, channels 32-64-128, two blocks a level, attention at 8×8: 16 images, 50 steps of DDIM."""
 
 from __future__ import annotations
 
