@@ -485,8 +485,8 @@ def beside_pytorch(net, twin, loss_fn, shards, *more):
                    loss_of, twin.loss)  # fmt: skip
 
 
-def autoencoder_loss(net, x, target):
-    return net.likelihood.nats(net(Tensor(x)), Tensor(target)), len(x)
+def denoising_loss(net, x, shown):
+    return net.likelihood.nats(net(Tensor(shown)), Tensor(x)), len(x)
 
 
 def vae_loss(net, x, eps):
@@ -514,7 +514,7 @@ def test_denoising_autoencoders_in_lockstep(make, arguments):
     noisy, source = digits(), np.random.default_rng(5)
     noisy += 0.3 * source.standard_normal(noisy.shape)
     net, twin = make(), Twin(**arguments)
-    beside_pytorch(net, twin, lambda net, x, target: autoencoder_loss(net, target, x), 2, noisy)
+    beside_pytorch(net, twin, denoising_loss, 2, noisy)
 
 
 @pytest.mark.torch

@@ -26,7 +26,7 @@ def class_scatter(
         raise ValueError(f"class_scatter expected points (n, 2) and labels (n,), got {points.shape} and {labels.shape}")
     if labels.dtype.kind not in "iu" or labels.min() < 0:
         raise ValueError("class_scatter expected labels that are whole numbers of at least 0")
-    names = style.classes(int(labels.max()) + 1, class_names if class_names is None else list(class_names))
+    names = style.classes(max(int(labels.max()) + 1, len(class_names or ())), class_names)
     page, axes = style.figure(panel=(6.4, 5.4))
     plane = axes[0, 0]
     for k, name in enumerate(names):

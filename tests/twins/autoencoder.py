@@ -59,8 +59,8 @@ class Autoencoder(nn.Module):
             return -Normal(out, self.likelihood.log_sigma.exp()).log_prob(x).sum()
         return -Bernoulli(logits=out, validate_args=False).log_prob(x).sum()
 
-    def loss(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return self.nats(self.decoder(self.encoder(x)), target) / len(x)
+    def loss(self, x: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
+        return self.nats(self.decoder(self.encoder(shown)), x) / len(x)
 
 
 class VAE(Autoencoder):

@@ -33,8 +33,9 @@ def draw_all(
     if isinstance(model, VQGenerator):
         codes = model.codes(data.test.inputs)
         figures["usage"] = viz.bars(
-            inside.usage(codes, model.K), title=f"use of the codebook: perplexity {perplexity(codes, model.K):.0f}",
-            x="code, the most used first", y="share of all places", reference=(1 / model.K, "all alike"),
+            np.sort(inside.usage(codes, model.K))[::-1], x="code, the most used first", y="share of all places",
+            title=f"use of the codebook: perplexity {perplexity(codes, model.K):.0f}",
+            reference=(1 / model.K, "all alike"),
         )  # fmt: skip
     elif not isinstance(model, LatentDiffusion) and len(model.code) == 1:
         figures |= code_pictures(model, data)
@@ -90,6 +91,6 @@ def code_pictures(model: Any, data: Splits) -> dict[str, Any]:
                                               title="along the line between two codes")  # fmt: skip
     if isinstance(model, VAE):
         kl = inside.kl_of_axes(model, test.inputs)
-        figures["axes"] = viz.bars(kl, title=f"nats in each number of z: {kl.sum():.1f} in all", x="number of z",
-                                   y="KL (nats)")  # fmt: skip
+        figures["axes"] = viz.bars(np.sort(kl)[::-1], title=f"nats in each number of z: {kl.sum():.1f} in all",
+                                   x="number of z, the fullest first", y="KL (nats)")  # fmt: skip
     return figures

@@ -86,7 +86,7 @@ def send_back(model: Module, settings: Settings, count: int, seed: int, picture:
     x = test.inputs[np.random.default_rng(seed).choice(len(test), count, replace=False)]
     back = reconstructions(getattr(model, "first", model), x)
     for one, other in zip(x, back, strict=True):
-        pairs = zip(in_characters(one[0]).splitlines(), in_characters(other[0]).splitlines(), strict=True)
+        pairs = zip(in_characters(one[0]).split("\n"), in_characters(other[0]).split("\n"), strict=True)
         say("\n".join(f"{left:24}  {right}".rstrip() for left, right in pairs))
         say(f"squared error a pixel {((one - other) ** 2).mean():.4f}\n")
     save(np.concatenate([x, back]), [""] * 2 * count, count, picture)

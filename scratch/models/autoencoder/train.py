@@ -103,7 +103,7 @@ class Settings:
     """Steps between two checkpoints."""
     seed: int = 0
     """Where all randomness starts."""
-    shards: int = 2
+    shards: int = 1
     """Parts that each batch is cut into, one thread each."""
 
     def __post_init__(self) -> None:
@@ -134,8 +134,9 @@ LOWEST = {"latent": 1, "beta": 0, "noise": 0, "shift": 0, "width": 2, "blocks": 
           "weight_decay": 0, "clip": 0, "samples": 2, "importance_samples": 0, "evaluate_every": 1, "save_every": 1,
           "seed": 0, "shards": 1}  # fmt: skip
 
-CONV: dict[str, Any] = {"network": "conv", "batch_size": 64}
-VQ: dict[str, Any] = {"model": "vq", "beta": 0.25, "shift": 2, "batch_size": 64, "steps": 2500, "second_steps": 3000}
+CONV: dict[str, Any] = {"network": "conv", "batch_size": 64, "shards": 2}
+VQ: dict[str, Any] = {"model": "vq", "beta": 0.25, "shift": 2, "batch_size": 64, "shards": 2, "steps": 2500,
+                      "second_steps": 3000}  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -148,7 +149,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "plane": {"latent": 2, "hidden": (256, 128)},
     "vq": VQ,
     "latent": {"model": "latent", "latent": 4, "binarise": False, "beta": 0.1, "shift": 2, "batch_size": 64,
-               "steps": 2000, "blocks": 1, "second_steps": 6000, "second_width": 64, "second_depth": 2},
+               "shards": 2, "steps": 2000, "blocks": 1, "second_steps": 6000, "second_width": 64, "second_depth": 2},
 }  # fmt: skip
 
 
