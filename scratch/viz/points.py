@@ -54,6 +54,7 @@ def bars(
         raise ValueError(f"bars expected finite values (n,), got shape {values.shape}")
     page, axes = style.figure(panel=(6.4, 3.2))
     axes[0, 0].bar(np.arange(len(values)), values, color=style.BLUE, width=0.8)
+    axes[0, 0].locator_params(axis="x", integer=True)
     if reference is not None:
         axes[0, 0].axhline(reference[0], color=style.VERMILLION, linestyle="--", linewidth=1.4, label=reference[1])
         style.legend(axes[0, 0])

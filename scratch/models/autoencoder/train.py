@@ -140,7 +140,7 @@ VQ: dict[str, Any] = {"model": "vq", "beta": 0.25, "shift": 2, "batch_size": 64,
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    "quick": {"hidden": (128,), "steps": 1000, "evaluate_every": 250, "importance_samples": 20},
+    "quick": {"steps": 2000, "importance_samples": 20},
     "conv": {**CONV, "steps": 4000},
     "fashion": {"data": "fashion_mnist", "hidden": (400,), "steps": 12000, "evaluate_every": 2000},
     "gaussian": {"likelihood": "gaussian", "binarise": False},
