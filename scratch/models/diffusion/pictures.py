@@ -25,7 +25,7 @@ def draw_all(
     schedule: NoiseSchedule,
 ) -> list[Path]:  # fmt: skip
     """Draw everything into the run folder and return the files."""
-    curves = viz.loss_curves(log, title=f"{task.name}: error of what the network predicts",
+    curves = viz.loss_curves(log, title=f"{task.name}: error of what the network predicts", log_y=True,
                              loss_label="mean squared error", reference=(1.0, "variance of the noise"))  # fmt: skip
     figures = {"curves": curves}
     if task.classes:
@@ -88,10 +88,14 @@ def draw_point_path(model: Any, task: Any, settings: Any, schedule: NoiseSchedul
     """Where points are on their way (above), and where the network sees them end (below)."""
     noise = np.random.default_rng(0).standard_normal((count, 2)).astype(np.float32)
     denoise = ask(model, schedule, settings.predict)
-    times, states, guesses = path(denoise, noise, schedule, min(100, schedule.T), show=5)
-    both = task.scale * np.concatenate([states, guesses], axis=1)
-    names = [*_at(times), *(f"x̂_0 at t = {t}" for t in times[:-1]), "x_0"]
-    return viz.clouds(list(both.transpose(1, 0, 2)), names, columns=len(times), title="x_t, and below it x̂_0")
+    steps = min(100, schedule.T)
+    times, states, guesses = path(denoise, noise, schedule, steps, show=steps)
+    shown = [int(np.abs(times - share * schedule.T).argmin()) for share in (1, 0.4, 0.2, 0.1, 0.05, 0)]
+    both = task.scale * np.concatenate([states[:, shown], guesses[:, shown]], axis=1)
+    names = [*_at(times[shown]), *(f"x̂_0 at t = {t}" for t in times[shown[:-1]]), "x_0"]
+    reach = (-3 * task.scale, 3 * task.scale)
+    return viz.clouds(list(both.transpose(1, 0, 2)), names, columns=len(shown), limits=(reach, reach),
+                      title="x_t, and below it x̂_0, what the network sees behind the noise")  # fmt: skip
 
 
 def draw_points(samples: np.ndarray, task: Any) -> Any:
