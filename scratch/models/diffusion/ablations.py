@@ -5,7 +5,7 @@
     python -m scratch.models.diffusion.ablations steps   samplers and their number of steps, with a trained model
     python -m scratch.models.diffusion.ablations guidance   its strength, with a trained model of digits
 
-The last two take --run RUN, else the weights that ship. Of points 20,000 are drawn, and judged 5,000 at a time.
+The last two take --run RUN, else the weights that ship. Of points 10,000 are drawn, and judged 5,000 at a time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from scratch.schedules import cosine
 from scratch.tensor import Tensor, as_tensor
 from scratch.training.progress import say
 
-SETS, EACH = 4, 5000  # of points that are drawn
+SETS, EACH = 2, 5000  # of points that are drawn
 Draw = Callable[[Module, NoiseSchedule, Settings, np.ndarray, np.random.Generator], np.ndarray]
 
 
