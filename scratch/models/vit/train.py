@@ -65,7 +65,7 @@ class Settings:
     """Whether every other image is mirrored left to right."""
     label_smoothing: float = 0.0
     """Share of each target that is spread over all classes."""
-    steps: int = 3000
+    steps: int = 2000
     """Updates of the weights with labels."""
     batch_size: int = 128
     """Examples in each step."""
@@ -109,8 +109,8 @@ LOWEST = {"labels": 0, "patch_size": 1, "dim": 1, "depth": 1, "heads": 1, "pretr
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    "quick": {"steps": 600, "warmup": 60, "evaluate_every": 200},
-    "fashion": {"data": "fashion_mnist", "shift": 0, "flip": True, "steps": 6000, "evaluate_every": 1000},
+    "quick": {"steps": 800, "warmup": 80, "evaluate_every": 200},
+    "fashion": {"data": "fashion_mnist", "shift": 0, "flip": True, "steps": 8000, "evaluate_every": 1000},
     "masked": {"labels": 350, "pretrain": 3000, "steps": 600, "warmup": 60, "evaluate_every": 100},
 }
 
