@@ -30,7 +30,8 @@ LADDER: list[tuple[str, ...]] = [
     ("training", "evaluation", "viz"),
     ("models",),
     ("models.*.train", "models.*.ablations", "models.*.pictures", "models.*.sample", "models.*.classify",
-     "models.*.stages", "models.*.tasks", "models.*.speech", "models.*.phonemes"),
+     "models.*.stages", "models.*.tasks", "models.*.speech", "models.*.phonemes", "models.*.evaluate",
+     "models.*.portraits"),
     ("cli", "__main__"),
 ]
 LAYERS, MODELS = 3, 6
