@@ -96,7 +96,7 @@ def slopes(discriminator: nn.Module, x: torch.Tensor, *labels: torch.Tensor) -> 
 
 
 def discriminator_loss(
-    gan: GAN, x: torch.Tensor, z: torch.Tensor, t: torch.Tensor, *labels: torch.Tensor, loss: str,
+    gan: GAN, x: torch.Tensor, z: torch.Tensor, t: Any, *labels: torch.Tensor, loss: str,
     penalty: str = "none", weight: float = 0.0,
 ) -> torch.Tensor:  # fmt: skip
     fake = gan.generator(z, *labels).detach()

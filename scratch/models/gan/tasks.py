@@ -101,9 +101,13 @@ class Points:
         return count_modes(samples, self.centres, self.sigma)
 
     def report(self, samples: np.ndarray, conditional: bool) -> dict[str, float]:
-        """Modes found, the share of samples in them, and the energy distance over its mean between real sets."""
-        real = TOYS[self.name]
-        between = floor(energy_distance, lambda seed: real(len(samples), seed=100 + seed).inputs)
+        """Modes found, the share of samples in them, and the energy distance over its mean between real sets.
+
+        Those are drawn at random from the training points: as the toys come, every mode has as many as any other, which
+        no set of independent samples does.
+        """
+        real, n = self.scale * self.train.inputs, len(samples)
+        between = floor(energy_distance, lambda seed: real[np.random.default_rng(seed).choice(len(real), n)])
         figures = {"energy distance, ÷ real": energy_distance(samples, self.scale * self.test.inputs) / between.mean()}
         if self.centres is None:
             return figures

@@ -30,6 +30,7 @@ from scratch.models.gan.tasks import Images, Task, load_task
 from scratch.optim import Adam, AveragedModel
 from scratch.parallel import ShardedLoss
 from scratch.random import generator, manual_seed, stream
+from scratch.schedules import cosine
 from scratch.tensor import Tensor
 from scratch.training import Run, command
 from scratch.training.progress import typed
@@ -64,7 +65,9 @@ class Settings:
     batch_size: int = 64
     """Real examples, and as many fake ones, in each step."""
     lr: float = 2e-4
-    """Learning rate of both networks."""
+    """Learning rate of both networks at the beginning."""
+    final: float = 1.0
+    """The share of it that is left at the end, along a cosine; 1 keeps it constant."""
     beta1: float = 0.5
     """Of Adam: how long the mean of the gradients remembers. The default elsewhere, 0.9, is too long for a game."""
     beta2: float = 0.999
@@ -84,7 +87,7 @@ class Settings:
         for name, low in LOWEST.items():
             if not getattr(self, name) >= low:
                 raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
-        for name in ("decay", "beta1", "beta2"):
+        for name in ("decay", "beta1", "beta2", "final"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
         if math.isinf(self.lr) or math.isinf(self.weight):
@@ -106,12 +109,15 @@ LOWEST = {"weight": 0, "noise": 1, "critic_steps": 1, "steps": 1, "batch_size": 
 POINTS = {"norm": "none", "noise": 16, "widths": (128, 128, 128), "batch_size": 256, "samples": 2500, "shards": 1,
           "evaluate_every": 500, "save_every": 1000}  # fmt: skip
 
+RING = {**POINTS, "data": "gaussian_ring", "penalty": "r1", "weight": 0.1, "lr": 1e-3, "beta1": 0.0, "beta2": 0.99,
+        "final": 0.0}  # fmt: skip
+
 PRESETS: dict[str, dict] = {
     "default": {},
-    "quick": {**POINTS, "data": "gaussian_ring", "steps": 3000, "lr": 1e-3, "evaluate_every": 250},
-    "ring": {**POINTS, "data": "gaussian_ring", "steps": 10000, "lr": 5e-4},
-    "grid": {**POINTS, "data": "gaussian_grid", "loss": "wasserstein", "penalty": "gradient", "critic_steps": 5,
-             "beta2": 0.9, "steps": 6000},
+    "quick": {**RING, "steps": 2000, "evaluate_every": 250},
+    "ring": {**RING, "steps": 6000},
+    "grid": {**POINTS, "data": "gaussian_grid", "loss": "wasserstein", "penalty": "gradient", "weight": 0.1,
+             "critic_steps": 3, "widths": (128, 128), "lr": 1e-3, "final": 0.0, "beta2": 0.9, "steps": 10000},
     "conditional": {"conditional": True},
     "hinge": {"loss": "hinge", "norm": "spectral"},
 }  # fmt: skip
@@ -170,6 +176,7 @@ def train(settings: Settings, run: Run, make: Callable[[Settings, Task], GAN] = 
     g_optimizer = Adam(gan.generator.parameters(), s.lr, (s.beta1, s.beta2))
     d_loss_of = ShardedLoss(gan, partial(discriminator_loss, settings=s), s.shards)
     g_loss_of = ShardedLoss(gan, partial(generator_loss, settings=s), s.shards)
+    rate = cosine(s.lr, s.steps, final=s.final * s.lr)
     batches = Batches(*task.train.arrays, batch_size=s.batch_size, seed=s.seed, drop_last=True)
     film = pictures.Film(task, s.steps, unbounded=s.loss in ("wasserstein", "hinge"))
 
@@ -178,6 +185,7 @@ def train(settings: Settings, run: Run, make: Callable[[Settings, Task], GAN] = 
     run.introduce(f"{s.data}: {task}", gan, first_loss=("2 ln 2", 2 * math.log(2)) if known else None)
 
     for step in run.steps(s.steps, s.save_every):
+        d_optimizer.lr = g_optimizer.lr = rate(step)
         with stream(s.seed, step):  # all noise is a function of seed and step, and drawn before batches are cut
             for _ in range(s.critic_steps):
                 x, y = next(batches)
@@ -200,7 +208,7 @@ def train(settings: Settings, run: Run, make: Callable[[Settings, Task], GAN] = 
             gan.discriminator.requires_grad_(True)
         average.update_parameters(gan.generator)
 
-        run.log(step, loss=d_loss.item(), generator=g_loss.item())
+        run.log(step, loss=d_loss.item(), generator=g_loss.item(), lr=d_optimizer.lr)
         film.record(gan, step + 1)
         if (step + 1) % s.evaluate_every == 0 or step + 1 == s.steps:
             run.evaluated(step, average.module, **task.distance(task.draw(average.module, s.samples, s.seed)))
