@@ -112,7 +112,8 @@ def test_the_loop_is_the_one_that_it_says(tmp_path, monkeypatch, ring):
 
 
 def test_clipping_and_the_saturating_loss(tmp_path, monkeypatch, ring):
-    settings = Settings(**POINTS, loss="minimax", penalty="clip", weight=20.0, beta1=0.0, seed=3, decay=0.0)
+    settings = Settings(**POINTS, loss="minimax", penalty="clip", weight=20.0, beta1=0.0, seed=3, decay=0.0,
+                        final=1.0)  # fmt: skip
     manual_seed(3)
     gan = GAN(MLPGenerator(3, (8, 7)), MLPDiscriminator(2, (8, 7))).to(np.float64)
     d = Adam(gan.discriminator.parameters(), 0.01, (0.0, 0.999))

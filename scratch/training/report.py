@@ -103,7 +103,7 @@ def number(name: str, value: float) -> str:
 
 
 def is_share(name: str) -> bool:
-    return any(word in name for word in ("accuracy", "exact match", "as asked", "standard error", "IoU"))
+    return any(word in name for word in ("accuracy", "exact match", "as asked", "inside", "standard error", "IoU"))
 
 
 def in_words(results: Mapping[str, float]) -> str:

@@ -21,6 +21,7 @@ from scratch.training.run import resuming
 from scratch.training.settings import from_json
 from scratch.training.ship import shipped
 
+SHIPPED = Path(str(resources.files("scratch.models.gan") / "weights.safetensors"))
 INK = " .:-=+*#%@"
 
 
@@ -63,8 +64,7 @@ def main(arguments: Sequence[str]) -> None:
         raise ValueError("give --run or --weights, not both")
     if a.count < 1 or a.seed < 0:
         raise ValueError(f"--count expected at least 1 and --seed at least 0, got {a.count} and {a.seed}")
-    ships = Path(str(resources.files("scratch.models.gan") / "weights.safetensors"))
-    generator, task, _ = load_run(a.run) if a.run else load_weights(a.weights or ships)
+    generator, task, _ = load_run(a.run) if a.run else load_weights(a.weights or SHIPPED)
     show(task.draw(generator, a.count, a.seed), task, a.picture)
 
 

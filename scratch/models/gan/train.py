@@ -60,13 +60,13 @@ class Settings:
     """Updates of the discriminator for one of the generator."""
     decay: float = 0.999
     """Of the moving average of the generator's weights, which draws the samples; 0 keeps none."""
-    steps: int = 3000
+    steps: int = 4000
     """Updates of the generator."""
     batch_size: int = 64
     """Real examples, and as many fake ones, in each step."""
-    lr: float = 2e-4
+    lr: float = 5e-4
     """Learning rate of both networks at the beginning."""
-    final: float = 1.0
+    final: float = 0.0
     """The share of it that is left at the end, along a cosine; 1 keeps it constant."""
     beta1: float = 0.5
     """Of Adam: how long the mean of the gradients remembers. The default elsewhere, 0.9, is too long for a game."""
@@ -109,17 +109,16 @@ LOWEST = {"weight": 0, "noise": 1, "critic_steps": 1, "steps": 1, "batch_size": 
 POINTS = {"norm": "none", "noise": 16, "widths": (128, 128, 128), "batch_size": 256, "samples": 2500, "shards": 1,
           "evaluate_every": 500, "save_every": 1000}  # fmt: skip
 
-RING = {**POINTS, "data": "gaussian_ring", "penalty": "r1", "weight": 0.1, "lr": 1e-3, "beta1": 0.0, "beta2": 0.99,
-        "final": 0.0}  # fmt: skip
+RING = {**POINTS, "data": "gaussian_ring", "penalty": "r1", "weight": 0.1, "lr": 1e-3, "beta1": 0.0, "beta2": 0.99}
 
 PRESETS: dict[str, dict] = {
     "default": {},
     "quick": {**RING, "steps": 2000, "evaluate_every": 250},
     "ring": {**RING, "steps": 6000},
     "grid": {**POINTS, "data": "gaussian_grid", "loss": "wasserstein", "penalty": "gradient", "weight": 0.1,
-             "critic_steps": 3, "widths": (128, 128), "lr": 1e-3, "final": 0.0, "beta2": 0.9, "steps": 10000},
+             "critic_steps": 3, "widths": (128, 128), "lr": 2e-3, "beta2": 0.9, "steps": 8000},
     "conditional": {"conditional": True},
-    "hinge": {"loss": "hinge", "norm": "spectral"},
+    "hinge": {"loss": "hinge", "norm": "spectral", "lr": 1e-3},
 }  # fmt: skip
 
 EMBEDDED = 16  # numbers that a class adds to the noise
