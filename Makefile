@@ -35,7 +35,7 @@ train: .venv/.installed
 	$(RUN) -m scratch train mlp $(ARGS)
 
 test: .venv/.installed-dev
-	$(RUN) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	$(RUN) -m pytest -n $(JOBS) --dist=worksteal $(ARGS)
 
 lint: .venv/.installed-dev
 	$(RUN) -m ruff check .
