@@ -1,9 +1,9 @@
 """Plant faults one at a time and count those that the tests catch: see docs/mutation.md.
 
 python -m tests.mutation --list --only losses/                which faults there are
-python -m tests.mutation --out /tmp/mutation.jsonl            try them; the same command again goes on
-python -m tests.mutation --out /tmp/mutation.jsonl --retry    the survivors again, after tests were added
-python -m tests.mutation --table /tmp/one.jsonl /tmp/two.jsonl    the counts by folder, of several such files
+python -m tests.mutation --out mutation.jsonl                 try them; the same command again goes on
+python -m tests.mutation --out mutation.jsonl --retry         the survivors again, after tests were added
+python -m tests.mutation --table one.jsonl two.jsonl          the counts by folder, of several such files
 python -m tests.mutation --reasons                            what equivalent.json lists, by folder and reason
 """
 
