@@ -8,6 +8,7 @@ import pytest
 from scratch.models.diffusion import inside, sample
 from scratch.models.diffusion.noise import linear
 from scratch.models.diffusion.process import diffuse
+from scratch.models.diffusion.tasks import load_task
 from tests.test_diffusion import M, S, best, knows
 
 rng = np.random.default_rng(0)
@@ -59,11 +60,12 @@ def test_the_score_is_that_of_a_gaussian():
     np.testing.assert_allclose(score, -(places - math.sqrt(a) * M) / (a * S * S + 1 - a), rtol=1e-4)
 
 
-def test_images_are_drawn_in_characters():
-    image = np.zeros((28, 28))
-    image[4:6, 3] = 1
-    lines = sample.in_characters(image).split("\n")
-    assert len(lines) == 10 and lines[0] == "@" and not any(lines[1:])
+def test_digits_are_printed_without_their_margin(capsys):
+    task = load_task("digits")
+    images = np.zeros((1, 1, 28, 28))
+    images[0, 0, 4:6, 3] = 1
+    sample.show(images, task, None)
+    assert capsys.readouterr().out.split("\n")[:11] == ["0:", "@", *[""] * 9]
 
 
 @pytest.mark.parametrize(("words", "message"), [(["--count", "0"], "--count expected at least 1"),

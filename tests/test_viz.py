@@ -820,3 +820,11 @@ def test_histograms_of_a_dead_layer():
 def test_histograms_refuse(layers, message):
     with pytest.raises(ValueError, match=message):
         viz.histograms(layers)
+
+
+def test_images_and_weights_in_characters():
+    image = np.zeros((9, 4))  # an odd row at the end has no other half
+    image[2:4, 1], image[4, 3], image[5, 0], image[8] = 1.0, 1.0, 0.42, 1.0
+    assert viz.in_lines(image) == ["    ", " @  ", ":  +", "    "]
+    assert viz.in_characters(image) == "\n @\n:  +\n"
+    assert viz.shades(np.array([0, 0.09, 0.1, 0.55, 1])) == "  .+@"

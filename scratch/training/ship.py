@@ -1,4 +1,4 @@
-"""Weights that ship with a model: float16, from a finished run, with a card in the file's metadata.
+"""Trained weights: the best of a run, and those that ship with a model, float16, with a card in the file's metadata.
 
 `python -m scratch.training.ship runs/mlp-1`
 """
@@ -17,6 +17,7 @@ from scratch.training import checkpoint
 from scratch.training.folder import CHECKPOINT, read_settings
 from scratch.training.progress import say
 from scratch.training.report import RESULTS, in_words
+from scratch.training.run import resuming
 from scratch.training.settings import from_json
 from scratch.weights import load_file, load_metadata, save_file
 
@@ -35,8 +36,7 @@ def ship(folder: Path, target: Path) -> None:
     """Write the best weights of the run in `folder` to `target`. Raises ValueError if they are too large or missing."""
     document = read_settings(folder)
     results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    _, arrays = checkpoint.load(folder / CHECKPOINT)
-    weights = {key.removeprefix("best."): half(a) for key, a in arrays.items() if key.startswith("best.")}
+    weights = {name: half(array) for name, array in best_weights(folder).items()}
     size = sum(array.nbytes for array in weights.values())
     if not weights or size > LIMIT:
         raise ValueError(f"{folder}: expected weights of at most {LIMIT:,} bytes, found {size:,}")
@@ -52,6 +52,27 @@ def ship(folder: Path, target: Path) -> None:
     }
     save_file(weights, target, card)
     say(f"{target.name}: {size:,} bytes, {card['figures']}")
+
+
+def best_of(folder: Path, model: str, kind: type) -> tuple[Any, dict[str, np.ndarray]]:
+    """(settings as a `kind`, the weights with the lowest validation loss) of a run.
+
+    Raises ValueError for a run of another model, and for one that was stopped before its first evaluation.
+    """
+    document = read_settings(folder)
+    if document["model"] != model:
+        raise ValueError(f"{folder} is a run of {document['model']}, expected one of {model}")
+    weights = best_weights(folder)
+    if not weights:
+        raise ValueError(f"{folder} was stopped before its first evaluation; go on with: {resuming(folder)}")
+    return from_json(kind, document["settings"]), weights
+
+
+def best_weights(folder: Path) -> dict[str, np.ndarray]:
+    """Those with the lowest validation loss so far; none before the first evaluation."""
+    file = folder / CHECKPOINT
+    arrays = checkpoint.load(file)[1] if file.exists() else {}
+    return {name.removeprefix("best."): array for name, array in arrays.items() if name.startswith("best.")}
 
 
 def shipped(path: Path, model: str, kind: type) -> tuple[Any, dict[str, np.ndarray]]:

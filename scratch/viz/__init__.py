@@ -21,6 +21,7 @@ from scratch.viz.sound import speech
 from scratch.viz.style import figure, save
 from scratch.viz.surfaces import histograms, surface_paths
 from scratch.viz.tape import draw_tape, keep_gradients, tape_text
+from scratch.viz.terminal import in_characters, in_lines, shades
 from scratch.viz.tokens import token_grid
 
 __all__ = [
@@ -48,6 +49,8 @@ __all__ = [
     "histograms",
     "image_film",
     "image_grid",
+    "in_characters",
+    "in_lines",
     "keep_gradients",
     "lines",
     "loss_curves",
@@ -57,6 +60,7 @@ __all__ = [
     "receptive_fields",
     "save",
     "segmentation",
+    "shades",
     "smoothed",
     "speech",
     "surface_paths",

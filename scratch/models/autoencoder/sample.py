@@ -16,28 +16,15 @@ from scratch.models.autoencoder.tasks import draw, load_data, reconstructions
 from scratch.models.autoencoder.train import Settings
 from scratch.models.autoencoder.train import build as make
 from scratch.module import Module
-from scratch.training import checkpoint
-from scratch.training.folder import CHECKPOINT, read_settings
 from scratch.training.progress import say
-from scratch.training.run import resuming
-from scratch.training.settings import from_json
-from scratch.training.ship import shipped
+from scratch.training.ship import best_of, shipped
 
-INK = " .:-=+*#%@"
 CLASSES = 10  # of all data sets here
 
 
 def load_run(folder: Path) -> tuple[Module, Settings]:
     """The best model of a run. Raises ValueError for a run of another model or without a checkpoint."""
-    document = read_settings(folder)
-    if document["model"] != "autoencoder":
-        raise ValueError(f"{folder} is a run of {document['model']}, expected one of autoencoder")
-    file = folder / CHECKPOINT
-    arrays = checkpoint.load(file)[1] if file.exists() else {}
-    weights = {name.removeprefix("best."): array for name, array in arrays.items() if name.startswith("best.")}
-    if not weights:
-        raise ValueError(f"{folder} was stopped before its first evaluation; go on with: {resuming(folder)}")
-    return build(from_json(Settings, document["settings"]), weights)
+    return build(*best_of(folder, "autoencoder", Settings))
 
 
 def load_weights(path: Path) -> tuple[Module, Settings]:
@@ -74,7 +61,7 @@ def main(arguments: Sequence[str]) -> None:
     images, asked = drawn[0][: a.count], drawn[1]
     titles = ["" if isinstance(model, VAE) else f"{asked[i]}" for i in range(len(images))]
     for image, title in zip(images, titles, strict=True):
-        say(f"{title}{':' if title else ''}\n{in_characters(image[0])}\n")
+        say(f"{title}{':' if title else ''}\n{viz.in_characters(image[0, 4:24, 3:25])}\n")
     save(images, titles, min(10, len(images)), a.picture)
 
 
@@ -86,7 +73,8 @@ def send_back(model: Module, settings: Settings, count: int, seed: int, picture:
     x = test.inputs[np.random.default_rng(seed).choice(len(test), count, replace=False)]
     back = reconstructions(getattr(model, "first", model), x)
     for one, other in zip(x, back, strict=True):
-        pairs = zip(in_characters(one[0]).split("\n"), in_characters(other[0]).split("\n"), strict=True)
+        lines = (viz.in_characters(image[0, 4:24, 3:25]).split("\n") for image in (one, other))
+        pairs = zip(*lines, strict=True)
         say("\n".join(f"{left:24}  {right}".rstrip() for left, right in pairs))
         say(f"squared error a pixel {((one - other) ** 2).mean():.4f}\n")
     save(np.concatenate([x, back]), [""] * 2 * count, count, picture)
@@ -96,9 +84,3 @@ def save(images: np.ndarray, titles: list[str], columns: int, picture: Path | No
     if picture is not None:
         grid = viz.image_grid(images, titles if any(titles) else None, columns=columns, limits=(0, 1))
         say(f"picture  {viz.save(grid, picture)}")
-
-
-def in_characters(image: np.ndarray) -> str:
-    """An image for the terminal: two rows of pixels make one line, as characters are twice as high as wide."""
-    rows = image[4:24].reshape(10, 2, 28).mean(axis=1)
-    return "\n".join("".join(INK[min(int(v * len(INK)), len(INK) - 1)] for v in row[3:25]).rstrip() for row in rows)

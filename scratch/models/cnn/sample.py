@@ -16,27 +16,14 @@ from scratch.models.cnn import classify, train
 from scratch.models.cnn.pictures import mean_iou, probabilities
 from scratch.models.cnn.train import Settings, load_data
 from scratch.module import Module
-from scratch.training import checkpoint, intersection_over_union, predict
-from scratch.training.folder import CHECKPOINT, read_settings
+from scratch.training import intersection_over_union, predict
 from scratch.training.progress import say
-from scratch.training.run import resuming
-from scratch.training.settings import from_json
-from scratch.training.ship import shipped
-
-INK = " .:-=+*#%@"
+from scratch.training.ship import best_of, shipped
 
 
 def load_run(folder: Path) -> tuple[Module, Settings]:
     """The best model of a run. Raises ValueError for a run of another model or without a checkpoint."""
-    document = read_settings(folder)
-    if document["model"] != "cnn":
-        raise ValueError(f"{folder} is a run of {document['model']}, expected one of cnn")
-    settings = from_json(Settings, document["settings"])
-    file = folder / CHECKPOINT
-    arrays = checkpoint.load(file)[1] if file.exists() else {}
-    weights = {name.removeprefix("best."): array for name, array in arrays.items() if name.startswith("best.")}
-    if not weights:
-        raise ValueError(f"{folder} was stopped before its first evaluation; go on with: {resuming(folder)}")
+    settings, weights = best_of(folder, "cnn", Settings)
     return build(settings, weights), settings
 
 
@@ -90,7 +77,7 @@ def show_classes(model: Module, test: Dataset, rows: np.ndarray, picture: Path |
     for image, target, row in zip(images, targets, p, strict=True):
         best = np.argsort(-row)[:3]
         guesses = ", ".join(f"{names[k]} {100 * row[k]:.1f} %" for k in best)
-        say(in_characters(image[0]))
+        say(viz.in_characters(image[0]).strip("\n"))
         say(f"is {names[target]}, predicted {guesses}: {'right' if best[0] == target else 'WRONG'}\n")
         titles.append(f"{names[target]} → {names[best[0]]}")
     say(f"{(p.argmax(axis=1) == targets).sum()} of {len(targets)} right")
@@ -115,14 +102,6 @@ def show_masks(model: Module, test: Dataset, rows: np.ndarray, picture: Path | N
     if picture is not None:
         drawn = viz.segmentation(images, targets, labels, names, title=f"{test.name}: test images")
         say(f"picture  {viz.save(drawn, picture)}")
-
-
-def in_characters(image: np.ndarray) -> str:
-    """A grey image for the terminal: two rows of pixels make a line, as characters are twice as high as wide."""
-    height, width = image.shape
-    rows = image[: height // 2 * 2].reshape(-1, 2, width).mean(axis=1)
-    lines = ["".join(INK[min(int(v * len(INK)), len(INK) - 1)] for v in row).rstrip() for row in rows]
-    return "\n".join(lines).strip("\n")
 
 
 def mask_in_characters(mask: np.ndarray, letters: str) -> list[str]:

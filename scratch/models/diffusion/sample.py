@@ -17,28 +17,15 @@ from scratch.models.diffusion.tasks import Images, Task, load_task
 from scratch.models.diffusion.train import Settings
 from scratch.models.diffusion.train import build as make
 from scratch.module import Module
-from scratch.training import checkpoint
-from scratch.training.folder import CHECKPOINT, read_settings
 from scratch.training.progress import say
-from scratch.training.run import resuming
-from scratch.training.settings import from_json
-from scratch.training.ship import shipped
+from scratch.training.ship import best_of, shipped
 
-INK = " .:-=+*#%@"
 WEIGHTS = Path(str(resources.files("scratch.models.diffusion") / "weights.safetensors"))
 
 
 def load_run(folder: Path) -> tuple[Module, Task, Settings]:
     """The best averaged weights of a run. Raises ValueError for a run of another model or without a checkpoint."""
-    document = read_settings(folder)
-    if document["model"] != "diffusion":
-        raise ValueError(f"{folder} is a run of {document['model']}, expected one of diffusion")
-    file = folder / CHECKPOINT
-    arrays = checkpoint.load(file)[1] if file.exists() else {}
-    weights = {name.removeprefix("best."): array for name, array in arrays.items() if name.startswith("best.")}
-    if not weights:
-        raise ValueError(f"{folder} was stopped before its first evaluation; go on with: {resuming(folder)}")
-    return build(from_json(Settings, document["settings"]), weights)
+    return build(*best_of(folder, "diffusion", Settings))
 
 
 def load_weights(path: Path) -> tuple[Module, Task, Settings]:
@@ -92,13 +79,7 @@ def show(samples: np.ndarray, task: Task, picture: Path | None) -> None:
     names = task.train.class_names or ()
     titles = [names[i % task.classes] for i in range(len(samples))]
     for image, title in zip(samples, titles, strict=True):
-        say(f"{title}:\n{in_characters(image[0])}\n")
+        say(f"{title}:\n{viz.in_characters(image[0, 4:24, 3:25])}\n")
     if picture is not None:
         saved = viz.save(viz.image_grid(samples, titles, columns=min(10, len(samples)), limits=(0, 1)), picture)
         say(f"picture  {saved}")
-
-
-def in_characters(image: np.ndarray) -> str:
-    """An image for the terminal: two rows of pixels make one line, as characters are twice as high as wide."""
-    rows = image[4:24].reshape(10, 2, 28).mean(axis=1)
-    return "\n".join("".join(INK[min(int(v * len(INK)), len(INK) - 1)] for v in row[3:25]).rstrip() for row in rows)

@@ -14,28 +14,15 @@ from scratch.models.gan.tasks import Images, Task, load_task
 from scratch.models.gan.train import Settings
 from scratch.models.gan.train import build as make
 from scratch.module import Module
-from scratch.training import checkpoint
-from scratch.training.folder import CHECKPOINT, read_settings
 from scratch.training.progress import say
-from scratch.training.run import resuming
-from scratch.training.settings import from_json
-from scratch.training.ship import shipped
+from scratch.training.ship import best_of, shipped
 
 SHIPPED = Path(str(resources.files("scratch.models.gan") / "weights.safetensors"))
-INK = " .:-=+*#%@"
 
 
 def load_run(folder: Path) -> tuple[Module, Task, Settings]:
     """The best averaged generator of a run. Raises ValueError for a run of another model or without a checkpoint."""
-    document = read_settings(folder)
-    if document["model"] != "gan":
-        raise ValueError(f"{folder} is a run of {document['model']}, expected one of gan")
-    file = folder / CHECKPOINT
-    arrays = checkpoint.load(file)[1] if file.exists() else {}
-    weights = {name.removeprefix("best."): array for name, array in arrays.items() if name.startswith("best.")}
-    if not weights:
-        raise ValueError(f"{folder} was stopped before its first evaluation; go on with: {resuming(folder)}")
-    return build(from_json(Settings, document["settings"]), weights)
+    return build(*best_of(folder, "gan", Settings))
 
 
 def load_weights(path: Path) -> tuple[Module, Task, Settings]:
@@ -73,13 +60,7 @@ def show(samples: np.ndarray, task: Task, picture: Path | None) -> None:
     if not isinstance(task, Images):
         say("\n".join(f"({x:+.2f}, {y:+.2f})" for x, y in samples))
         return
-    say("\n\n".join(in_characters(image[0]) for image in samples))
+    say("\n\n".join(viz.in_characters(image[0, 4:24, 3:25]) for image in samples))
     if picture is not None:
         saved = viz.save(viz.image_grid(samples, columns=min(10, len(samples)), limits=(0, 1)), picture)
         say(f"picture  {saved}")
-
-
-def in_characters(image: np.ndarray) -> str:
-    """An image for the terminal: two rows of pixels make one line, as characters are twice as high as wide."""
-    rows = image[4:24].reshape(10, 2, 28).mean(axis=1)
-    return "\n".join("".join(INK[min(int(v * len(INK)), len(INK) - 1)] for v in row[3:25]).rstrip() for row in rows)

@@ -18,27 +18,15 @@ from scratch.models.gpt.pictures import LINE, look_into
 from scratch.models.gpt.tasks import Questions, Text
 from scratch.models.gpt.train import Settings, load_task
 from scratch.models.gpt.train import build as make
-from scratch.training import checkpoint
-from scratch.training.folder import CHECKPOINT, read_settings
 from scratch.training.progress import say
-from scratch.training.run import resuming
-from scratch.training.settings import from_json
-from scratch.training.ship import shipped
+from scratch.training.ship import best_of, shipped
 
 Task = Text | Questions
 
 
 def load_run(folder: Path) -> tuple[GPT, Task]:
     """The best model of a run. Raises ValueError for a run of another model or without a checkpoint."""
-    document = read_settings(folder)
-    if document["model"] != "gpt":
-        raise ValueError(f"{folder} is a run of {document['model']}, expected one of gpt")
-    file = folder / CHECKPOINT
-    arrays = checkpoint.load(file)[1] if file.exists() else {}
-    weights = {name.removeprefix("best."): array for name, array in arrays.items() if name.startswith("best.")}
-    if not weights:
-        raise ValueError(f"{folder} was stopped before its first evaluation; go on with: {resuming(folder)}")
-    return build(from_json(Settings, document["settings"]), weights)
+    return build(*best_of(folder, "gpt", Settings))
 
 
 def load_weights(path: Path) -> tuple[GPT, Task]:

@@ -13,26 +13,13 @@ from scratch import viz
 from scratch.models.mlp.model import MLP
 from scratch.models.mlp.pictures import probabilities
 from scratch.models.mlp.train import Settings, load_data
-from scratch.training import checkpoint
-from scratch.training.folder import CHECKPOINT, read_settings
 from scratch.training.progress import say
-from scratch.training.run import resuming
-from scratch.training.settings import from_json
-from scratch.training.ship import shipped
-
-INK = " .:-=+*#%@"
+from scratch.training.ship import best_of, shipped
 
 
 def load_run(folder: Path) -> tuple[MLP, Settings]:
     """The best model of a run. Raises ValueError for a run of another model or without a checkpoint."""
-    document = read_settings(folder)
-    if document["model"] != "mlp":
-        raise ValueError(f"{folder} is a run of {document['model']}, expected one of mlp")
-    settings = from_json(Settings, document["settings"])
-    _, arrays = checkpoint.load(folder / CHECKPOINT)
-    weights = {name.removeprefix("best."): array for name, array in arrays.items() if name.startswith("best.")}
-    if not weights:
-        raise ValueError(f"{folder} was stopped before its first evaluation; go on with: {resuming(folder)}")
+    settings, weights = best_of(folder, "mlp", Settings)
     return build(settings, weights), settings
 
 
@@ -80,7 +67,7 @@ def show(model: MLP, inputs: np.ndarray, targets: np.ndarray, names: Sequence[st
         best = np.argsort(-row)[:3]
         guesses = ", ".join(f"{names[k]} {100 * row[k]:.1f} %" for k in best)
         if len(x) == 784:
-            say(in_characters(x.reshape(28, 28)))
+            say(viz.in_characters(x.reshape(28, 28)[4:24, 3:25]))
         else:
             say(f"point ({x[0]:+.2f}, {x[1]:+.2f})")
         right = "right" if best[0] == target else "WRONG"
@@ -90,9 +77,3 @@ def show(model: MLP, inputs: np.ndarray, targets: np.ndarray, names: Sequence[st
     if picture is not None and inputs.shape[1] == 784:
         saved = viz.save(viz.image_grid(inputs.reshape(-1, 28, 28), titles, title="true → predicted"), picture)
         say(f"picture  {saved}")
-
-
-def in_characters(image: np.ndarray) -> str:
-    """A digit for the terminal: two rows of pixels make one line, as characters are twice as high as wide."""
-    rows = image[4:24].reshape(10, 2, 28).mean(axis=1)
-    return "\n".join("".join(INK[min(int(v * len(INK)), len(INK) - 1)] for v in row[3:25]).rstrip() for row in rows)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from scratch import viz
 from scratch.data import Pairs
 from scratch.models.rnn_lstm_gru import generate
 from scratch.models.rnn_lstm_gru.inside import alignment
@@ -17,27 +18,13 @@ from scratch.models.rnn_lstm_gru.tasks import IGNORED, Sequences, Text
 from scratch.models.rnn_lstm_gru.train import Settings, Task, load_task
 from scratch.models.rnn_lstm_gru.train import build as make
 from scratch.tensor import no_grad
-from scratch.training import checkpoint
-from scratch.training.folder import CHECKPOINT, read_settings
 from scratch.training.progress import say
-from scratch.training.run import resuming
-from scratch.training.settings import from_json
-from scratch.training.ship import shipped
-
-INK = " .:-=+*#%@"
+from scratch.training.ship import best_of, shipped
 
 
 def load_run(folder: Path) -> tuple[Any, Task]:
     """The best model of a run. Raises ValueError for a run of another model or without a checkpoint."""
-    document = read_settings(folder)
-    if document["model"] != "rnn_lstm_gru":
-        raise ValueError(f"{folder} is a run of {document['model']}, expected one of rnn_lstm_gru")
-    file = folder / CHECKPOINT
-    arrays = checkpoint.load(file)[1] if file.exists() else {}
-    weights = {name.removeprefix("best."): array for name, array in arrays.items() if name.startswith("best.")}
-    if not weights:
-        raise ValueError(f"{folder} was stopped before its first evaluation; go on with: {resuming(folder)}")
-    return build(from_json(Settings, document["settings"]), weights)
+    return build(*best_of(folder, "rnn_lstm_gru", Settings))
 
 
 def load_weights(path: Path | None = None) -> tuple[Any, Task]:
@@ -102,8 +89,7 @@ def rewrite(model: Any, task: Pairs, texts: list[str], count: int, rng: np.rando
         told = "" if right is None else ": right" if written == right[i] else f": WRONG, it is {right[i]}"
         say(f"{text} → {written}{told}\n\n    {text}")
         for sign, row in zip([*written, "end"], weights, strict=False):
-            dark = "".join(INK[min(int(w * len(INK)), len(INK) - 1)] for w in row[: len(text)])
-            say(f"{sign:>3} {dark}".rstrip())
+            say(f"{sign:>3} {viz.shades(row[: len(text)])}".rstrip())
         say()
 
 

@@ -9,33 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
+from scratch import viz
 from scratch.data import Pairs, SequenceTokenizer
 from scratch.models.transformer.decoding import BEGIN, beam_search
 from scratch.models.transformer.inside import alignment
 from scratch.models.transformer.model import Transformer
 from scratch.models.transformer.train import Settings, load_pairs
 from scratch.models.transformer.train import build as make
-from scratch.training import checkpoint
-from scratch.training.folder import CHECKPOINT, read_settings
 from scratch.training.progress import say
-from scratch.training.run import resuming
-from scratch.training.settings import from_json
-from scratch.training.ship import shipped
-
-INK = " .:-=+*#%@"
+from scratch.training.ship import best_of, shipped
 
 
 def load_run(folder: Path) -> tuple[Transformer, Pairs]:
     """The best model of a run. Raises ValueError for a run of another model or without a checkpoint."""
-    document = read_settings(folder)
-    if document["model"] != "transformer":
-        raise ValueError(f"{folder} is a run of {document['model']}, expected one of transformer")
-    file = folder / CHECKPOINT
-    arrays = checkpoint.load(file)[1] if file.exists() else {}
-    weights = {name.removeprefix("best."): array for name, array in arrays.items() if name.startswith("best.")}
-    if not weights:
-        raise ValueError(f"{folder} was stopped before its first evaluation; go on with: {resuming(folder)}")
-    return build(from_json(Settings, document["settings"]), weights)
+    return build(*best_of(folder, "transformer", Settings))
 
 
 def load_weights(path: Path) -> tuple[Transformer, Pairs]:
@@ -93,12 +80,7 @@ def show(
         weights = alignment(model, tokenizer.encode([text]), given)
         say(f"    {text}")
         for character, row in zip([*answer, "end"], weights, strict=False):
-            say(f"{character:>3} {in_characters(row[: len(text)])}".rstrip())
+            say(f"{character:>3} {viz.shades(row[: len(text)])}".rstrip())
         say()
     if answers is not None:
         say(f"{right} of {len(texts)} right")
-
-
-def in_characters(weights: np.ndarray) -> str:
-    """A character for each weight, the darker the larger."""
-    return "".join(INK[min(int(w * len(INK)), len(INK) - 1)] for w in weights)

@@ -17,27 +17,13 @@ from scratch.models.vit.model import VisionTransformer
 from scratch.models.vit.pictures import draw_heads, montage, probabilities, shares
 from scratch.models.vit.train import Settings, load_data
 from scratch.tensor import Array
-from scratch.training import checkpoint
-from scratch.training.folder import CHECKPOINT, read_settings
 from scratch.training.progress import say
-from scratch.training.run import resuming
-from scratch.training.settings import from_json
-from scratch.training.ship import shipped
-
-INK = " .:-=+*#%@"
+from scratch.training.ship import best_of, shipped
 
 
 def load_run(folder: Path) -> tuple[VisionTransformer, Settings]:
     """The best model of a run. Raises ValueError for a run of another model or without a checkpoint."""
-    document = read_settings(folder)
-    if document["model"] != "vit":
-        raise ValueError(f"{folder} is a run of {document['model']}, expected one of vit")
-    settings = from_json(Settings, document["settings"])
-    file = folder / CHECKPOINT
-    arrays = checkpoint.load(file)[1] if file.exists() else {}
-    weights = {name.removeprefix("best."): array for name, array in arrays.items() if name.startswith("best.")}
-    if not weights:
-        raise ValueError(f"{folder} was stopped before its first evaluation; go on with: {resuming(folder)}")
+    settings, weights = best_of(folder, "vit", Settings)
     return build(settings, weights), settings
 
 
@@ -91,7 +77,7 @@ def show(model: VisionTransformer, test: Dataset, rows: Array) -> None:
     for image, origin, target, row in zip(images, origins, targets, p, strict=True):
         best = np.argsort(-row)[:3]
         guesses = ", ".join(f"{names[k]} {100 * row[k]:.1f} %" for k in best)
-        say(side_by_side(in_characters(image[0]), in_per_cent(origin)))
+        say(side_by_side(viz.in_lines(image[0]), in_per_cent(origin)))
         say(f"is {names[target]}, predicted {guesses}: {'right' if best[0] == target else 'WRONG'}\n")
     say(f"{(p.argmax(axis=1) == targets).sum()} of {len(targets)} right; "
         "numbers: rollout, per cent from each patch")  # fmt: skip
@@ -103,13 +89,6 @@ def draw(model: VisionTransformer, test: Dataset, rows: Array) -> Any:
     heats = {"rollout through all blocks": montage(shares(inside.seen(model, images)))}
     return viz.heat_maps(montage(images.mean(axis=1)), heats, title=f"{test.name}: where the answers come from",
                          label="share of the image's largest value")  # fmt: skip
-
-
-def in_characters(image: Array) -> list[str]:
-    """A grey image for the terminal: two rows of pixels make a line, as characters are twice as high as wide."""
-    height, width = image.shape
-    rows = image[: height // 2 * 2].reshape(-1, 2, width).mean(axis=1)
-    return ["".join(INK[min(int(v * len(INK)), len(INK) - 1)] for v in row) for row in rows]
 
 
 def in_per_cent(origin: Array) -> list[str]:
