@@ -26,9 +26,9 @@ from scratch.losses import cross_entropy
 from scratch.models.rnn_lstm_gru import LanguageModel, SequenceClassifier, inside
 from scratch.models.rnn_lstm_gru.generate import generate
 from scratch.models.rnn_lstm_gru.model import remember
+from scratch.models.rnn_lstm_gru.objective import Carried, evaluate, sequence_loss, text_figure, text_loss
 from scratch.models.rnn_lstm_gru.pictures import draw_gates, gradients
 from scratch.models.rnn_lstm_gru.tasks import adding, text
-from scratch.models.rnn_lstm_gru.train import Carried, evaluate, sequence_loss, text_figure, text_loss
 from scratch.optim import Adam, clip_grad_norm_
 from scratch.tensor import record  # noqa: F401  what you fill in needs it
 from scratch.viz.sequences import lines

@@ -21,8 +21,8 @@ from scratch import Tensor, manual_seed
 from scratch.activations import softmax
 from scratch.data import Batches, load_strings, trimmed
 from scratch.models.rnn_lstm_gru import BahdanauSeq2Seq, LuongSeq2Seq, inside, seq2seq
+from scratch.models.rnn_lstm_gru.objective import pair_figures, pair_loss
 from scratch.models.rnn_lstm_gru.seq2seq import AdditiveAttention, Memory, greedy
-from scratch.models.rnn_lstm_gru.train import pair_figures, pair_loss
 from scratch.optim import Adam, clip_grad_norm_
 from scratch.tensor import no_grad, record  # noqa: F401  what you fill in needs it
 from scratch.viz import attention_maps

@@ -31,7 +31,7 @@ LADDER: list[tuple[str, ...]] = [
     ("models",),
     ("models.*.train", "models.*.ablations", "models.*.pictures", "models.*.sample", "models.*.classify",
      "models.*.stages", "models.*.tasks", "models.*.speech", "models.*.phonemes", "models.*.evaluate",
-     "models.*.portraits"),
+     "models.*.portraits", "models.*.objective"),
     ("cli", "__main__"),
 ]
 LAYERS, MODELS = 3, 6

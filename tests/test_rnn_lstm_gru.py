@@ -29,9 +29,10 @@ from scratch.models.rnn_lstm_gru import (
 from scratch.models.rnn_lstm_gru import train as recurrent
 from scratch.models.rnn_lstm_gru.generate import distribution, draw, generate
 from scratch.models.rnn_lstm_gru.model import initialise, remember
+from scratch.models.rnn_lstm_gru.objective import Carried, evaluate, pair_loss, sequence_loss, text_figure
 from scratch.models.rnn_lstm_gru.seq2seq import greedy
 from scratch.models.rnn_lstm_gru.tasks import IGNORED, Sequences, Text, pieces
-from scratch.models.rnn_lstm_gru.train import PRESETS, Carried, Settings, evaluate, pair_loss, sequence_loss
+from scratch.models.rnn_lstm_gru.train import PRESETS, Settings
 from scratch.optim import Adam, clip_grad_norm_
 from scratch.parallel import ShardedLoss
 from scratch.random import generator, manual_seed, stream
@@ -496,7 +497,7 @@ def test_figures_of_each_kind_of_task():
         log_p = log_softmax(model(parts[0])[0], dim=-1).data
     expected = -np.take_along_axis(log_p, parts[1][..., None], axis=-1).mean()
     assert evaluate(model, text, text.validation)["loss"] == pytest.approx(expected, rel=1e-9)
-    assert recurrent.text_figure(model, text.train, 3) == pytest.approx(recurrent.text_figure(model, text.train, 100))
+    assert text_figure(model, text.train, 3) == pytest.approx(text_figure(model, text.train, 100))
 
     task = SMALL["tags"]()
     tagger = restless(recurrent.build(Settings(**SHORT), task).to(np.float64))
