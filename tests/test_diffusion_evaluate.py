@@ -9,12 +9,14 @@ from scratch.evaluation import judge
 from scratch.models.diffusion import evaluate
 from scratch.models.diffusion.noise import SCHEDULES
 from scratch.models.diffusion.process import at
+from scratch.models.diffusion.sampling import ddpm, spaced
 from scratch.models.diffusion.tasks import load_task, to_pixels
 from scratch.models.diffusion.train import Settings
 from scratch.module import Module
 from scratch.tensor import Tensor
 
 SETTINGS = replace(Settings(), T=20, sampling_steps=5, guidance=0.0)
+SCHEDULE = SCHEDULES[SETTINGS.schedule](SETTINGS.T)
 
 
 class Knows(Module):
@@ -26,8 +28,7 @@ class Knows(Module):
         self.images = images
 
     def forward(self, x, t, labels):
-        schedule = SCHEDULES[SETTINGS.schedule](SETTINGS.T)
-        a = at(schedule.alpha_bar, t, x.data)
+        a = at(SCHEDULE.alpha_bar, t, x.data)
         return Tensor((x.data - np.sqrt(a) * self.images[labels % 10]) / np.sqrt(1 - a))
 
 
@@ -46,19 +47,23 @@ def of_each_class(task):
 @pytest.mark.parametrize("ancestral", [False, True])
 def test_what_the_model_knows_is_drawn_class_by_class(ancestral, task):
     images = of_each_class(task)
-    steps = SETTINGS.T if ancestral else SETTINGS.sampling_steps
-    drawn = evaluate.draw(Knows(images), task, SETTINGS, 133, steps, ancestral)  # two batches
-    np.testing.assert_allclose(drawn, to_pixels(images)[np.arange(133) % 10], atol=1e-4)
-    assert evaluate.quality(drawn, task)["read as asked"] == 1
+    settings = replace(SETTINGS, samples=263)  # two batches
+
+    def chain(denoise, x, rng):
+        return ddpm(denoise, x, SCHEDULE, spaced(SETTINGS.T), rng)
+
+    drawn = task.draw(Knows(images), SCHEDULE, settings, chain if ancestral else None)
+    np.testing.assert_allclose(drawn, to_pixels(images)[np.arange(263) % 10], atol=1e-4)
+    assert task.judge(drawn, settings)["read as asked"] == 1
 
 
 def test_quality_is_worst_for_one_class_and_the_floor_for_training_digits(task):
     order = np.concatenate([np.flatnonzero(task.train.targets == c)[:30] for c in range(10)]).reshape(10, 30).T.ravel()
-    real = evaluate.quality(to_pixels(task.train.inputs[order]), task)
+    real = task.judge(to_pixels(task.train.inputs[order]), SETTINGS)
     assert real["read as asked"] > 0.97
     assert real["Fréchet distance"] < 3 * real["Fréchet distance, real"]
     zeros = to_pixels(task.train.inputs[np.resize(np.flatnonzero(task.train.targets == 0), 300)])
-    same = evaluate.quality(zeros, task)
+    same = task.judge(zeros, SETTINGS)
     assert same["read as asked"] < 0.15 and same["Fréchet distance"] > 10 * real["Fréchet distance"]
 
 
@@ -74,10 +79,10 @@ def test_the_bound_of_one_that_knows_is_what_the_last_noise_and_the_bins_cost(ta
     images = of_each_class(task)
     first = [int(np.flatnonzero((task.train.inputs == image).all(axis=(1, 2, 3)))[0]) for image in images]
     some = replace(task, test=replace(task.train, inputs=images, targets=task.train.targets[first]))
-    parts = evaluate.bound(Knows(images), some, SETTINGS, 10, times=5)
+    parts = evaluate.bound(Knows(images), some, SETTINGS, SCHEDULE, 10, times=5)
     assert parts["L_t"] == pytest.approx(0, abs=1e-6)
     assert parts["bits"] == pytest.approx(parts["L_T"] + parts["L_0"])
-    other = evaluate.bound(Knows(np.roll(images, 1, axis=0)), some, SETTINGS, 10, times=5)
+    other = evaluate.bound(Knows(np.roll(images, 1, axis=0)), some, SETTINGS, SCHEDULE, 10, times=5)
     assert other["L_t"] > 1
 
 

@@ -151,6 +151,11 @@ def test_the_full_chain_of_the_points_draws_what_is_learned():
     np.testing.assert_allclose(drawn, np.full((40, 2), 0.5 * task.scale), rtol=1e-2)
 
 
+def test_real_points_are_compared_with_the_points_that_are_reported_on():
+    task = load_task("gaussian_ring")
+    np.testing.assert_allclose(task.scale * task.test.inputs, tasks.held_out("gaussian_ring", 2).inputs, rtol=1e-5)
+
+
 def test_real_points_lie_at_one_times_the_distance_of_real_points():
     """By the judge of points: held-out ones are at distance 0, real ones near 1, and one mode alone far off."""
     task, settings = load_task("gaussian_ring"), Settings(**PRESETS["quick"])

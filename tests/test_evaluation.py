@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scratch.data import SOURCES, gaussian_ring, load_digits, load_fashion_mnist, ring_centres
-from scratch.evaluation import count_modes, energy_distance, floor, frechet_distance, nearest
+from scratch.evaluation import count_modes, energy_distance, floor, frechet_distance, nearest, real_distance
 from scratch.evaluation import judge as judging
 
 rng = np.random.default_rng(0)
@@ -123,6 +123,22 @@ def test_the_judge_of_clothes_is_what_its_card_says():
 def test_there_is_no_judge_of_points():
     with pytest.raises(ValueError, match="judges of digits, mnist, fashion_mnist, got 'two_moons'"):
         judging.load_judge("two_moons")
+
+
+def test_the_real_distance_is_the_mean_over_fresh_sets():
+    sets = {0: np.array([[1.0]]), 1: np.array([[4.0]])}
+    assert real_distance(lambda x, y: float(x[0, 0] - y[0, 0]), np.array([[0.5]]), sets.__getitem__, 2) == 2
+
+
+def test_a_judges_figures():
+    data = load_digits(flat=False)
+    judge, samples, asked = judging.load_judge(), data.test.inputs[:300], data.test.targets[:300]
+    found = judging.figures(samples, data.test.inputs, data.train.inputs, judge, asked)
+    assert found["read as asked"] == judging.agreement(samples, asked, judge)
+    drawn, real, known = (judging.features(x, judge) for x in (samples, data.test.inputs, data.train.inputs[:300]))
+    assert found["Fréchet distance"] == pytest.approx(frechet_distance(drawn, real))
+    assert found["Fréchet distance, real"] == pytest.approx(frechet_distance(known, real))
+    assert "read as asked" not in judging.figures(samples, data.test.inputs, data.train.inputs, judge)
 
 
 def test_features_tell_real_digits_from_noise():

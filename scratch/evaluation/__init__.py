@@ -5,7 +5,7 @@
     judge.py       one small CNN, frozen: agreement with the class asked for, balance, features
 """
 
-from scratch.evaluation.distances import energy_distance, floor, frechet_distance, nearest
+from scratch.evaluation.distances import energy_distance, floor, frechet_distance, nearest, real_distance
 from scratch.evaluation.modes import Modes, count_modes
 
-__all__ = ["Modes", "count_modes", "energy_distance", "floor", "frechet_distance", "nearest"]
+__all__ = ["Modes", "count_modes", "energy_distance", "floor", "frechet_distance", "nearest", "real_distance"]

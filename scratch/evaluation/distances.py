@@ -57,6 +57,17 @@ def floor(
     return np.array([distance(draw(2 * i), draw(2 * i + 1)) for i in range(draws)])
 
 
+def real_distance(
+    distance: Callable[[np.ndarray, np.ndarray], float], held_out: np.ndarray, draw: Callable[[int], np.ndarray],
+    draws: int = 20,
+) -> float:  # fmt: skip
+    """The mean distance of fresh real data to held-out data: what perfect samples have to these on average.
+
+    draw: seed → as many real rows as there are samples, each drawn on its own.
+    """
+    return float(np.mean([distance(draw(seed), held_out) for seed in range(draws)]))
+
+
 def nearest(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(distance to, and row of, the y that is nearest to each x): a copied training image has distance 0.
 

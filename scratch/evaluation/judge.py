@@ -19,6 +19,7 @@ import numpy as np
 
 from scratch.activations import ReLU
 from scratch.data import Batches, load_digits, load_fashion_mnist, random_shift
+from scratch.evaluation.distances import frechet_distance
 from scratch.layers import BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d
 from scratch.losses import cross_entropy
 from scratch.module import Module, Sequential
@@ -83,6 +84,21 @@ def labels(images: np.ndarray, judge: Judge | None = None) -> np.ndarray:
 def agreement(images: np.ndarray, asked: np.ndarray, judge: Judge | None = None) -> float:
     """The share of images in which the judge sees the class that was asked for.  Shapes: (N, 1, 28, 28), (N,)"""
     return float((labels(images, judge) == asked).mean())
+
+
+def figures(
+    samples: np.ndarray, test: np.ndarray, train: np.ndarray, judge: Judge, asked: np.ndarray | None = None
+) -> dict[str, float]:
+    """The Fréchet distance of samples to test images beside that of as many training images; the share read as asked.
+
+    asked: (N,), the classes that were asked for, if they were. Shapes: images (N, 1, 28, 28) in 0 … 1
+    """
+    found, real, known = (features(images, judge) for images in (samples, test, train[: len(samples)]))
+    read = {} if asked is None else {"read as asked": agreement(samples, asked, judge)}
+    return read | {
+        "Fréchet distance": frechet_distance(found, real),
+        "Fréchet distance, real": frechet_distance(known, real),
+    }
 
 
 def class_balance(images: np.ndarray, judge: Judge | None = None) -> tuple[np.ndarray, float]:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from scratch.data import Dataset, Splits, load_digits, load_fashion_mnist, load_mnist
-from scratch.evaluation import frechet_distance
 from scratch.evaluation import judge as judging
 from scratch.models.autoencoder.elbo import elbo_parts, importance_bound
 from scratch.models.autoencoder.latent import LatentDiffusion
@@ -124,21 +123,13 @@ def draw(model: Any, settings: Any, classes: int, count: int | None = None) -> t
 
 
 def judged(samples: np.ndarray, asked: np.ndarray | None, data: Splits) -> dict[str, float]:
-    """Of digits: the judge's Fréchet distance to the test digits, that of as many training digits, and what it reads.
+    """The judge's Fréchet distance to the test images, that of as many training images, and what it reads.
 
     asked: the classes that were asked for; without them, how far the classes are from evenly drawn.
     """
-    if data.train.name not in ("digits", "mnist"):
-        return {}
-    judge = judging.load_judge()
-    found, real, train = (judging.features(x, judge) for x in (samples, data.test.inputs, data.train.inputs))
-    figures = {
-        "Fréchet distance": frechet_distance(found, real),
-        "Fréchet distance, real": frechet_distance(train[: len(samples)], real),
-    }
-    if asked is None:
-        return figures | {"classes, KL to uniform": judging.class_balance(samples, judge)[1]}
-    return {"read as asked": judging.agreement(samples, asked, judge), **figures}
+    judge = judging.load_judge(data.train.name)
+    figures = judging.figures(samples, data.test.inputs, data.train.inputs, judge, asked)
+    return figures | ({"classes, KL to uniform": judging.class_balance(samples, judge)[1]} if asked is None else {})
 
 
 # -- the report ---------------------------------------------------------------------------------------------------

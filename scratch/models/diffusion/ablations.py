@@ -22,13 +22,12 @@ import numpy as np
 
 from scratch import concatenate
 from scratch.data import Batches
-from scratch.models.diffusion import evaluate, flow
+from scratch.models.diffusion import flow
 from scratch.models.diffusion.dit import DiT
 from scratch.models.diffusion.noise import SCHEDULES, NoiseSchedule
-from scratch.models.diffusion.pictures import asked
 from scratch.models.diffusion.sample import WEIGHTS, load_run, load_weights
-from scratch.models.diffusion.sampling import ask, ddim, ddpm, heun, karras_times, normal, spaced
-from scratch.models.diffusion.tasks import Images, Points, load_task, to_pixels
+from scratch.models.diffusion.sampling import ask, ddim, ddpm, heun, karras_times, spaced
+from scratch.models.diffusion.tasks import Images, Points, load_task
 from scratch.models.diffusion.train import PRESETS, Settings, build, denoising_error, noised, summed_loss
 from scratch.module import Module
 from scratch.optim import AdamW, AveragedModel, clip_grad_norm_
@@ -162,35 +161,23 @@ def compare_samplers(model: Module, task: Any, settings: Settings, count: int, m
     for name, (asks, sampler) in samplers(settings.T, schedule).items():
         if asks > most:
             continue
-        rng, began = np.random.default_rng([settings.seed, 5]), time.perf_counter()
-        x = normal(rng, np.broadcast_to(task.train.inputs[:1], (count, *task.train.inputs.shape[1:])))
+        began = time.perf_counter()
         if isinstance(task, Images):
-            drawn = draw_images(sampler, model, task, settings, x, rng)
-            figures = evaluate.quality(drawn, task)
+            drawn = task.draw(model, schedule, replace(settings, samples=count), sampler)
+            figures = task.judge(drawn, settings)
         else:
-            denoise = ask(model, schedule, settings.predict)
-            figures = judged(task.scale * sampler(denoise, x, rng), task, settings)
+            rng = np.random.default_rng([settings.seed, 5])
+            x = rng.standard_normal((count, 2)).astype(np.float32)
+            figures = judged(task.scale * sampler(ask(model, schedule, settings.predict), x, rng), task, settings)
         row(name, {"asked": asks} | figures | {"seconds": time.perf_counter() - began})
 
 
-def draw_images(
-    sampler: Callable[..., np.ndarray], model: Module, task: Images, settings: Settings, x: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:  # fmt: skip
-    """Images of the classes in turn, 100 at a time."""
-    schedule, labels, drawn = SCHEDULES[settings.schedule](settings.T), np.arange(len(x)) % task.classes, []
-    for i in range(0, len(x), 100):
-        denoise = asked(model, settings, schedule, labels[i : i + 100])
-        drawn.append(sampler(denoise, x[i : i + 100], rng))
-    return to_pixels(np.concatenate(drawn))
-
-
 def compare_guidance(model: Module, task: Images, settings: Settings, count: int) -> None:
+    schedule = SCHEDULES[settings.schedule](settings.T)
     for strength in (0.0, 0.5, 1.0, 2.0, 4.0):
-        guided = replace(settings, guidance=strength)
-        drawn = evaluate.draw(model, task, guided, count, min(settings.sampling_steps, settings.T), ancestral=False)
+        drawn = task.draw(model, schedule, replace(settings, guidance=strength, samples=count))
         spread = float(np.mean([drawn[c :: task.classes].std(axis=0).mean() for c in range(task.classes)]))
-        row(f"w = {strength:g}", evaluate.quality(drawn, task) | {"spread within a class": spread})
+        row(f"w = {strength:g}", task.judge(drawn, settings) | {"spread within a class": spread})
 
 
 def row(name: str, figures: dict[str, float]) -> None:

@@ -11,50 +11,21 @@ Each figure stands beside what real images give. Images are 0 … 1 here, as the
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scratch import viz
-from scratch.evaluation import frechet_distance, judge, nearest
+from scratch.evaluation import nearest
 from scratch.models.diffusion.bound import bits_per_dimension
 from scratch.models.diffusion.noise import SCHEDULES, NoiseSchedule
 from scratch.models.diffusion.sample import WEIGHTS, load_run, load_weights
-from scratch.models.diffusion.sampling import ask, ddim, ddpm, spaced
+from scratch.models.diffusion.sampling import ask, ddpm, spaced
 from scratch.models.diffusion.tasks import Images, to_pixels
 from scratch.module import Module
 from scratch.training.progress import say
-
-BATCH = 128  # images drawn at a time
-
-
-def draw(
-    model: Module, task: Images, settings: Any, count: int, steps: int, ancestral: bool, seed: int = 0
-) -> np.ndarray:
-    """Images of the classes in turn, by DDPM (`ancestral`) or DDIM, guided as the settings say: (count, 1, 28, 28)."""
-    schedule, rng = SCHEDULES[settings.schedule](settings.T), np.random.default_rng([seed, 2])
-    asked = np.arange(count) % task.classes
-    times, drawn = spaced(schedule.T, steps), []
-    for i in range(0, count, BATCH):
-        labels = asked[i : i + BATCH]
-        noise = rng.standard_normal((len(labels), *task.train.inputs.shape[1:])).astype(np.float32)
-        denoise = ask(model, schedule, settings.predict, labels, settings.guidance, limit=1.0)
-        drawn.append(ddpm(denoise, noise, schedule, times, rng) if ancestral else ddim(denoise, noise, schedule, times))
-    return to_pixels(np.concatenate(drawn))
-
-
-def quality(samples: np.ndarray, task: Images) -> dict[str, float]:
-    """The judge's figures of images of class 0, 1, …, 9, 0, … and, as floor, of as many training images."""
-    frozen = judge.load_judge(task.name)
-    real = judge.features(to_pixels(task.test.inputs), frozen)
-    train = judge.features(to_pixels(task.train.inputs[: len(samples)]), frozen)
-    return {
-        "read as asked": judge.agreement(samples, np.arange(len(samples)) % task.classes, frozen),
-        "Fréchet distance": frechet_distance(judge.features(samples, frozen), real),
-        "Fréchet distance, real": frechet_distance(train, real),
-    }
 
 
 def copies(samples: np.ndarray, task: Images) -> dict[str, float]:
@@ -73,9 +44,10 @@ def copies(samples: np.ndarray, task: Images) -> dict[str, float]:
     }  # fmt: skip
 
 
-def bound(model: Module, task: Images, settings: Any, count: int, times: int = 100) -> dict[str, float]:
+def bound(
+    model: Module, task: Images, settings: Any, schedule: NoiseSchedule, count: int, times: int = 100
+) -> dict[str, float]:
     """Bits per dimension of the first test images, each told its class; the middle terms at `times` of the T."""
-    schedule: NoiseSchedule = SCHEDULES[settings.schedule](settings.T)
     x0, labels = task.test.inputs[:count], task.test.targets[:count]
     denoise = ask(model, schedule, settings.predict, labels, limit=1.0)
     chosen = np.unique(np.rint(np.linspace(2, schedule.T, times)).astype(int))
@@ -107,19 +79,24 @@ def main() -> None:
     model, task, settings = load_run(a.run) if a.run else load_weights(WEIGHTS)
     if not isinstance(task, Images):
         raise SystemExit(f"the judge looks at images, got a model of {settings.data}")
-    samples = draw(model, task, settings, a.samples, settings.sampling_steps, ancestral=False)
-    tell(f"DDIM, {settings.sampling_steps} steps, {a.samples:,} images", lambda: quality(samples, task))
-    tell("to the nearest training image", lambda: copies(samples, task))
+    schedule = SCHEDULES[settings.schedule](settings.T)
+    settings = replace(settings, samples=a.samples)
+    samples = task.draw(model, schedule, settings)
+    tell(f"DDIM, {settings.sampling_steps} steps, {a.samples:,} images", task.judge(samples, settings))
+    tell("to the nearest training image", copies(samples, task))
     if a.picture:
         say(f"picture  {draw_nearest(samples, task, a.picture)}")
-    tell(f"bits per dimension, {a.images} test images", lambda: bound(model, task, settings, a.images))
+    tell(f"bits per dimension, {a.images} test images", bound(model, task, settings, schedule, a.images))
     if a.chain:
-        chain = draw(model, task, settings, a.chain, settings.T, ancestral=True)
-        tell(f"DDPM, {settings.T:,} steps, {a.chain:,} images", lambda: quality(chain, task))
+        settings = replace(settings, samples=a.chain)
+        chain = task.draw(
+            model, schedule, settings, lambda denoise, x, rng: ddpm(denoise, x, schedule, spaced(schedule.T), rng)
+        )
+        tell(f"DDPM, {settings.T:,} steps, {a.chain:,} images", task.judge(chain, settings))
 
 
-def tell(what: str, figures: Callable[[], dict[str, float]]) -> None:
-    say(f"{what}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures().items()))
+def tell(what: str, figures: dict[str, float]) -> None:
+    say(f"{what}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ from scratch.data import (
     load_mnist,
     ring_centres,
 )
-from scratch.evaluation import count_modes, energy_distance, frechet_distance
+from scratch.evaluation import count_modes, energy_distance, real_distance
 from scratch.evaluation import judge as judging
 from scratch.models.diffusion.noise import NoiseSchedule
-from scratch.models.diffusion.sampling import ask, ddim, ddpm, spaced
+from scratch.models.diffusion.sampling import Denoise, ask, ddim, ddpm, spaced
 from scratch.module import Module
 
 IMAGES: dict[str, Callable[..., Any]] = {
@@ -31,6 +31,8 @@ IMAGES: dict[str, Callable[..., Any]] = {
     "fashion_mnist": load_fashion_mnist,
 }
 BATCH = 250  # images drawn at a time
+
+Sampler = Callable[[Denoise, np.ndarray, np.random.Generator], np.ndarray]  # (denoise, x_T, rng) → x_0
 HELD_OUT = 5000  # points to choose by, and to report
 
 
@@ -50,17 +52,25 @@ class Images:
     def classes(self) -> int:
         return self.train.classes
 
-    def draw(self, model: Module, schedule: NoiseSchedule, settings: Any) -> np.ndarray:
-        """settings.samples images from 0 to 1 by DDIM, the classes in turn: row i is of class i mod 10."""
+    def draw(
+        self, model: Module, schedule: NoiseSchedule, settings: Any, sampler: Sampler | None = None
+    ) -> np.ndarray:
+        """settings.samples images from 0 to 1, the classes in turn: row i is of class i mod 10.
+
+        By DDIM in settings.sampling_steps, or by another sampler.
+        """
         rng = np.random.default_rng([settings.seed, 1])
         asked = np.arange(settings.samples) % self.classes
-        times = spaced(schedule.T, settings.sampling_steps)
+
+        def few_steps(denoise: Denoise, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+            return ddim(denoise, x, schedule, spaced(schedule.T, settings.sampling_steps))
+
         drawn = []
         for i in range(0, len(asked), BATCH):
             labels = asked[i : i + BATCH]
             noise = rng.standard_normal((len(labels), *self.train.inputs.shape[1:])).astype(np.float32)
             denoise = ask(model, schedule, settings.predict, labels, settings.guidance, limit=1.0)
-            drawn.append(ddim(denoise, noise, schedule, times))
+            drawn.append((sampler or few_steps)(denoise, noise, rng))
         return to_pixels(np.concatenate(drawn))
 
     def judge(self, samples: np.ndarray, settings: Any) -> dict[str, float]:
@@ -68,15 +78,9 @@ class Images:
 
         The floor is that of training images: real ones, of the same number.
         """
-        judge = judging.load_judge(self.name)
+        test, train = (to_pixels(part.inputs) for part in (self.test, self.train))
         asked = np.arange(len(samples)) % self.classes
-        real, train = (judging.features(to_pixels(part.inputs), judge) for part in (self.test, self.train))
-        found = judging.features(samples, judge)
-        return {
-            "read as asked": judging.agreement(samples, asked, judge),
-            "Fréchet distance": frechet_distance(found, real),
-            "Fréchet distance, real": frechet_distance(train[: len(samples)], real),
-        }
+        return judging.figures(samples, test, train, judging.load_judge(self.name), asked)
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ class Points:
     def judge(self, samples: np.ndarray, settings: Any) -> dict[str, float]:
         """The energy distance to held-out points, over the mean of 20 sets of as many real points; and the modes."""
         distance = energy_distance(samples, self.scale * self.test.inputs)
-        figures = {"energy distance, ÷ real": distance / real_distance(self.name, len(samples))}
+        figures = {"energy distance, ÷ real": distance / real_to_held_out(self.name, len(samples))}
         if self.centres is None:
             return figures
         modes = count_modes(samples, self.centres, self.sigma)
@@ -122,11 +126,17 @@ class Points:
 Task = Images | Points
 
 
+def held_out(name: str, seed: int) -> Dataset:
+    """Points to choose by (seed 1) and to report (seed 2), which draw their modes, as samples do."""
+    return independent(name, HELD_OUT, seed)
+
+
 @cache
-def real_distance(name: str, count: int) -> float:
-    """The mean energy distance between the held-out points and `count` real ones, over 20 sets of these."""
-    held_out = TOYS[name](HELD_OUT, seed=2).inputs
-    return float(np.mean([energy_distance(independent(name, count, 100 + i).inputs, held_out) for i in range(20)]))
+def real_to_held_out(name: str, count: int) -> float:
+    """The mean energy distance of `count` real points to those that are reported on, over 20 sets of them."""
+    return real_distance(
+        energy_distance, held_out(name, 2).inputs, lambda seed: independent(name, count, 100 + seed).inputs
+    )
 
 
 CENTRES = {"gaussian_ring": (ring_centres, 0.1), "gaussian_grid": (grid_centres, 0.05)}  # and the toys' own noise
@@ -137,7 +147,7 @@ def load_task(name: str) -> Task:
     if name in IMAGES:
         train, validation, test = (from_pixels(part) for part in IMAGES[name](flat=False))
         return Images(name, train, validation, test)
-    parts = [TOYS[name](50_000), *(independent(name, 5000, seed) for seed in (1, 2))]
+    parts = [TOYS[name](50_000), *(held_out(name, seed) for seed in (1, 2))]
     scale = float(parts[0].inputs.std())
     scaled = [Dataset(part.name, part.inputs / np.float32(scale), part.targets, part.class_names) for part in parts]
     centres, sigma = CENTRES.get(name, (lambda: None, 0.0))

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from scratch.data import TOYS, Dataset, grid_centres, load_digits, load_mnist, ring_centres
-from scratch.evaluation import Modes, count_modes, energy_distance, floor, frechet_distance
+from scratch.data import TOYS, Dataset, grid_centres, independent, load_digits, load_mnist, ring_centres
+from scratch.evaluation import Modes, count_modes, energy_distance, frechet_distance, real_distance
 from scratch.evaluation import judge as judging
 from scratch.module import Module
 from scratch.tensor import Tensor, no_grad
@@ -54,15 +54,10 @@ class Images:
     def report(self, samples: np.ndarray, conditional: bool) -> dict[str, float]:
         """Balance of the classes by the judge, and the Fréchet distance to test digits, beside that of real digits."""
         shares, kl = judging.class_balance(samples, self.judge)
-        real, train = (judging.features(to_pixels(part.inputs), self.judge) for part in (self.test, self.train))
-        figures = {
-            "classes": float((shares >= 0.01).sum()),
-            "KL to uniform": kl,
-            "Fréchet distance": frechet_distance(judging.features(samples, self.judge), real),
-            "Fréchet distance, real": frechet_distance(train[: len(samples)], real),
-        }
-        asked = np.arange(len(samples)) % self.classes
-        return figures | ({"read as asked": judging.agreement(samples, asked, self.judge)} if conditional else {})
+        test, train = (to_pixels(part.inputs) for part in (self.test, self.train))
+        asked = np.arange(len(samples)) % self.classes if conditional else None
+        figures = {"classes": float((shares >= 0.01).sum()), "KL to uniform": kl}
+        return figures | judging.figures(samples, test, train, self.judge, asked)
 
 
 class Points:
@@ -72,7 +67,7 @@ class Points:
 
     def __init__(self, name: str):
         self.name = name
-        parts = [TOYS[name](n, seed=seed) for n, seed in ((50_000, 0), (2500, 1), (2500, 2))]
+        parts = [TOYS[name](50_000), *(independent(name, 2500, seed) for seed in (1, 2))]
         self.scale = float(parts[0].inputs.std())
         self.train, self.validation, self.test = (
             Dataset(part.name, part.inputs / np.float32(self.scale), part.targets, part.class_names) for part in parts
@@ -101,14 +96,10 @@ class Points:
         return count_modes(samples, self.centres, self.sigma)
 
     def report(self, samples: np.ndarray, conditional: bool) -> dict[str, float]:
-        """Modes found, the share of samples in them, and the energy distance over its mean between real sets.
-
-        Those are drawn at random from the training points: as the toys come, every mode has as many as any other, which
-        no set of independent samples does.
-        """
-        real, n = self.scale * self.train.inputs, len(samples)
-        between = floor(energy_distance, lambda seed: real[np.random.default_rng(seed).choice(len(real), n)])
-        figures = {"energy distance, ÷ real": energy_distance(samples, self.scale * self.test.inputs) / between.mean()}
+        """Modes found, the share of samples in them, and the energy distance over its mean for as many real points."""
+        held_out, n = self.scale * self.test.inputs, len(samples)
+        real = real_distance(energy_distance, held_out, lambda seed: independent(self.name, n, 100 + seed).inputs)
+        figures = {"energy distance, ÷ real": energy_distance(samples, held_out) / real}
         if self.centres is None:
             return figures
         modes = self.modes(samples)
