@@ -3,6 +3,8 @@
 import json
 import math
 import re
+from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,8 +23,10 @@ from scratch.training import Run, checkpoint, evaluate
 from scratch.training.folder import CHECKPOINT, LOG, read_log
 from scratch.training.report import RESULTS
 from scratch.training.settings import from_json, with_preset
-from scratch.weights import save_file
+from scratch.training.ship import shipped
+from scratch.weights import load_metadata, save_file
 
+SHIPPED = Path(str(resources.files("scratch.models.vit"))) / "weights.safetensors"
 RATES = [0.005, 0.01, 0.01, 0.01 * 0.853553390593, 0.005, 0.01 * 0.146446609407]  # 2 steps up, 4 along a cosine
 SHORT: dict = {"patch_size": 14, "dim": 8, "depth": 1, "heads": 2, "steps": 6, "evaluate_every": 3, "warmup": 2,
                "clip": 0.5, "lr": 0.01, "weight_decay": 0.3, "batch_size": 16}  # fmt: skip
@@ -246,6 +250,16 @@ def test_samples_show_the_image_and_where_the_answer_comes_from(tmp_path, monkey
     beside = [re.search(r" {2,}(\d+) +(\d+)$", line) for line in text.split("\nis ")[0].splitlines()]
     numbers = [int(number) for row in beside if row for number in row.groups()]
     assert len(numbers) == 4 and abs(sum(numbers) - 100) <= 2
+
+
+def test_the_shipped_weights_give_the_accuracy_on_their_card():
+    """In 16 bits; the card was written from the run in 32."""
+    card, test = load_metadata(SHIPPED), load_digits(flat=False).test
+    model, settings = sample.load_weights(SHIPPED)
+    assert settings == shipped(SHIPPED, "vit", Settings)[0] == Settings()
+    share = float(re.search(r"test accuracy ([\d.]+) %", card["figures"])[1]) / 100
+    assert abs(evaluate(model, *test.arrays)["accuracy"] - share) < 0.002
+    assert share >= 0.94
 
 
 def test_what_can_not_be_sampled(tmp_path, monkeypatch):
