@@ -15,7 +15,7 @@ import numpy as np
 
 from scratch.models.autoencoder.elbo import reparameterise
 from scratch.models.autoencoder.model import VAE
-from scratch.models.autoencoder.train import PRESETS, Settings, build, train
+from scratch.models.autoencoder.train import CONV, PRESETS, Settings, build, train
 from scratch.models.autoencoder.vq import VectorQuantizer
 from scratch.module import Module
 from scratch.tensor import Tensor
@@ -74,17 +74,20 @@ def with_quantizer(kind: type[VectorQuantizer] = VectorQuantizer, **attributes: 
     return make
 
 
-SHORT_VQ: dict[str, Any] = {**PRESETS["vq"], "second_steps": 1000}
+SHORT: dict[str, Any] = PRESETS["quick"]
+SHORT_VQ: dict[str, Any] = {**PRESETS["vq"], "steps": 1000, "second_steps": 300}
 
 ABLATIONS: dict[str, tuple[dict[str, Any], Make]] = {
-    "VAE as it is": ({}, build),
-    "no KL": ({"beta": 0.0}, build),
-    "KL · 0.1": ({"beta": 0.1}, build),
-    "KL · 10": ({"beta": 10.0}, build),
-    "no noise in z": ({}, as_kind(NoNoise)),
-    "ln σ² taken for ln σ": ({}, as_kind(DeviationForVariance)),
-    "two numbers in z": ({"latent": 2}, build),
-    "pixels left grey": ({"binarise": False}, build),
+    "VAE as it is": (SHORT, build),
+    "no KL": ({**SHORT, "beta": 0.0}, build),
+    "KL · 0.1": ({**SHORT, "beta": 0.1}, build),
+    "KL · 10": ({**SHORT, "beta": 10.0}, build),
+    "no noise in z": (SHORT, as_kind(NoNoise)),
+    "ln σ² taken for ln σ": (SHORT, as_kind(DeviationForVariance)),
+    "two numbers in z": ({**SHORT, "latent": 2}, build),
+    "convolutions": ({**SHORT, **CONV}, build),
+    "pixels left grey": ({**SHORT, "binarise": False}, build),
+    "Gaussian pixels": ({**SHORT, "binarise": False, "likelihood": "gaussian"}, build),
     "VQ-VAE as it is": (SHORT_VQ, build),
     "no straight-through": (SHORT_VQ, with_quantizer(NoStraightThrough)),
     "no commitment": ({**SHORT_VQ, "beta": 0.0}, build),
@@ -103,7 +106,7 @@ def main() -> None:
     rows = ["| what | " + " | ".join(COLUMNS) + " |", "|---" * (1 + len(COLUMNS)) + "|"]
     for name in a.only:
         changes, make = ABLATIONS[name]
-        settings = Settings(**{"seed": a.seed, "importance_samples": 0, **changes})
+        settings = Settings(**{**changes, "seed": a.seed, "importance_samples": 0})
         run = Run.create("autoencoder", settings, name, parent=a.parent)
         figures: dict[str, float] = {}
         try:

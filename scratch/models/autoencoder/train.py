@@ -135,21 +135,18 @@ LOWEST = {"latent": 1, "beta": 0, "noise": 0, "shift": 0, "width": 2, "blocks": 
           "seed": 0, "shards": 1}  # fmt: skip
 
 CONV: dict[str, Any] = {"network": "conv", "batch_size": 64, "shards": 2}
-VQ: dict[str, Any] = {"model": "vq", "beta": 0.25, "shift": 2, "batch_size": 64, "shards": 2, "steps": 2500,
-                      "second_steps": 3000}  # fmt: skip
+GRID: dict[str, Any] = {"shift": 2, "batch_size": 64, "shards": 2, "steps": 1500}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "quick": {"steps": 2000, "importance_samples": 20},
-    "conv": {**CONV, "steps": 4000},
-    "fashion": {"data": "fashion_mnist", "hidden": (400,), "steps": 12000, "evaluate_every": 2000},
-    "gaussian": {"likelihood": "gaussian", "binarise": False},
-    "ae": {"model": "autoencoder", "steps": 4000},
-    "denoising": {**CONV, "model": "autoencoder", "noise": 0.5, "shift": 2, "latent": 32, "steps": 3000},
-    "plane": {"latent": 2, "hidden": (256, 128)},
-    "vq": VQ,
-    "latent": {"model": "latent", "latent": 4, "binarise": False, "beta": 0.1, "shift": 2, "batch_size": 64,
-               "shards": 2, "steps": 2000, "blocks": 1, "second_steps": 6000, "second_width": 64, "second_depth": 2},
+    "fashion": {"data": "fashion_mnist", "hidden": (400,), "evaluate_every": 1000},
+    "ae": {"model": "autoencoder", "steps": 3000},
+    "denoising": {**CONV, "model": "autoencoder", "noise": 0.5, "shift": 2, "latent": 32, "steps": 2000},
+    "plane": {"latent": 2, "hidden": (256, 128), "steps": 4000},
+    "vq": {**GRID, "model": "vq", "beta": 0.25, "second_steps": 1500, "second_width": 64},
+    "latent": {**GRID, "model": "latent", "latent": 4, "binarise": False, "beta": 0.1, "blocks": 1,
+               "second_steps": 2000, "second_width": 48, "second_depth": 1},
 }  # fmt: skip
 
 
