@@ -17,7 +17,7 @@ from scratch.models.vit.masked import MaskedAutoencoder, drawing, random_masks
 from scratch.models.vit.model import VisionTransformer
 from scratch.tensor import Array
 from scratch.training import confusion_matrix, predict
-from scratch.viz.style import COLOURS, MARKERS, label, legend
+from scratch.viz.style import COLOURS, MARKERS, label, legend, picture_axes
 
 SIDE = 3  # images a side of a montage
 
@@ -90,10 +90,19 @@ def draw_heads(model: VisionTransformer, image: Array) -> Any:
 
 def draw_positions(model: VisionTransformer) -> Any:
     """How like the position of each patch those of the others are, a small map for each, in the place of the patch."""
+    similarity = inside.position_similarity(model)
     h, w = model.patch_embed.grid
-    maps = inside.position_similarity(model).reshape(h * w, h, w)
-    return viz.image_grid(maps, columns=w, limits=(-1, 1), cell=0.9 if h * w < 30 else 0.6,
-                          title="positions: cosines from −1 (black) to 1 (white)")  # fmt: skip
+    board = np.full((h * (h + 1) - 1, w * (w + 1) - 1), np.nan)  # maps side by side, one empty cell between them
+    for i, j in np.ndindex(h, w):
+        board[i * (h + 1) : i * (h + 1) + h, j * (w + 1) : j * (w + 1) + w] = similarity[i, j]
+    page, axes = viz.figure(panel=(5.2, 4.2))
+    drawn = axes[0, 0].imshow(board, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+    own = np.array([(j * (w + 2), i * (h + 2)) for i, j in np.ndindex(h, w)])
+    axes[0, 0].plot(*own.T, linestyle="none", marker="o", color="white", markersize=4 if h * w < 30 else 2)
+    picture_axes(axes[0, 0])
+    label(axes[0, 0], "positions: each map has its patch (white dot) and all others")
+    page.colorbar(drawn, ax=axes[0, 0], fraction=0.04, pad=0.02).set_label("cosine")
+    return page
 
 
 def draw_distance(model: VisionTransformer, images: Array) -> Any:
@@ -106,7 +115,7 @@ def draw_distance(model: VisionTransformer, images: Array) -> Any:
                         color=COLOURS[j % len(COLOURS)], label=f"head {j + 1}")  # fmt: skip
     axes[0, 0].axhline(evenly(model), color="black", linewidth=1, linestyle=":", label="evenly everywhere")
     axes[0, 0].set_xticks(range(1, depth + 1))
-    axes[0, 0].set_ylim(0)
+    axes[0, 0].set_ylim(0, 1.1 * max(distances.max(), evenly(model)))
     label(axes[0, 0], "how far heads look", "block", "mean distance (pixels)")
     legend(axes[0, 0], ncols=2, loc="lower right")
     return page
