@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,8 @@ def draw_all(
     """Draw everything into the run folder and return the files."""
     more = [key for key in ("validation_modes", "validation_inside") if any(key in line for line in log)]
     curves = viz.loss_curves(log, title=f"{task.name}: what each player loses", loss_label="discriminator's loss",
-                             validation="", panels=("generator", *more))  # fmt: skip
+                             validation="", panels=("generator", *more),
+                             reference=None if film.unbounded else (2 * math.log(2), "2 ln 2, a draw"))  # fmt: skip
     distance = viz.compare_runs({"averaged generator": log}, log_y=True, label="distance to validation data",
                                 title=f"{task.name}: how far the samples are from data")  # fmt: skip
     files = [viz.save(curves, folder / "curves.png"), viz.save(distance, folder / "distance.png")]
