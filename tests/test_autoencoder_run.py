@@ -1,6 +1,9 @@
 """What surrounds the autoencoders: the loop, stages, resuming, figures of the report, pictures, samples."""
 
 import math
+import re
+from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +22,8 @@ from scratch.random import generator, manual_seed, stream
 from scratch.training import Run, checkpoint
 from scratch.training.folder import CHECKPOINT
 from scratch.training.settings import with_preset
+from scratch.training.ship import shipped
+from scratch.weights import load_metadata
 
 SHORT = {"steps": 4, "evaluate_every": 2, "save_every": 1, "warmup": 2, "batch_size": 8, "samples": 4,
          "importance_samples": 2, "hidden": (6,), "latent": 3, "shards": 2}  # fmt: skip
@@ -30,6 +35,7 @@ KINDS = {
     "latent": {"model": "latent", "width": 4, "blocks": 1, "binarise": False, "beta": 0.1, "second_steps": 3,
                "second_width": 8, "second_depth": 1, "T": 10, "sampling_steps": 2},
 }  # fmt: skip
+SHIPPED = Path(str(resources.files("scratch.models.autoencoder") / "weights.safetensors"))
 rng = np.random.default_rng(0)
 
 
@@ -314,3 +320,14 @@ def test_ablations_change_one_part(tmp_path, quick):
     e, _, commitment = quantizer(z)
     assert not e.requires_grad
     np.testing.assert_allclose(commitment.item(), mse_loss(z, e, reduction="sum").item(), rtol=1e-6)
+
+
+def test_the_shipped_weights_give_the_bound_on_their_card():
+    """In 16 bits; the card was written from the run in 32."""
+    card = load_metadata(SHIPPED)
+    assert shipped(SHIPPED, "autoencoder", Settings)[0] == Settings()
+    assert "scratch train autoencoder --preset default --seed 0" in card["made by"]
+    model, settings = sample.load_weights(SHIPPED)
+    bound = tasks.vae_figures(model, load_digits(flat=False).test, settings.binarise)["negative ELBO"]
+    assert abs(float(re.search(r"test negative ELBO ([\d.]+)", card["figures"])[1]) - bound) < 0.1
+    assert bound < 108
