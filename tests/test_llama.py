@@ -1,0 +1,240 @@
+"""Llama: the model against its definition and PyTorch, and the cache against the model."""
+
+import math
+
+import numpy as np
+import pytest
+
+from scratch import Tensor, gradcheck
+from scratch.losses import cross_entropy
+from scratch.models.llama import Llama
+from scratch.models.llama.decoder import Decoder
+from scratch.module import Module
+from scratch.optim import AdamW
+from scratch.parallel import ShardedLoss
+from tests import lockstep
+
+TINY: dict = {"vocab_size": 11, "hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 2,
+              "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 8}  # fmt: skip
+rng = np.random.default_rng(0)
+
+
+def awake(model: Module) -> Module:
+    """Weights large enough that every part matters, norms with scales of their own."""
+    for name, parameter in model.named_parameters():
+        parameter.data[...] = rng.standard_normal(parameter.shape) * (1.0 if "embed" in name else 0.3)
+        if parameter.ndim == 1:
+            parameter.data += 1
+    return model
+
+
+def tokens(*shape: int, below: int = 11) -> np.ndarray:
+    return rng.integers(0, below, shape)
+
+
+def loss_of(model: Module, x: np.ndarray, y: np.ndarray) -> tuple[Tensor, int]:
+    return cross_entropy(model(x).reshape(y.size, -1), y.reshape(-1), reduction="sum"), y.size
+
+
+# -- the model ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", [{}, {"num_key_value_heads": 1, "tie_word_embeddings": False}])
+def test_gradients_of_the_whole_model(changes):
+    config = {**TINY, "vocab_size": 5, "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 7,
+              "num_key_value_heads": 2, **changes}  # fmt: skip
+    model, x = awake(Llama(**config)).to(np.float64), tokens(2, 3, below=5)
+    gradcheck(lambda: model(x), [], parameters=dict(model.named_parameters()))
+
+
+def test_the_model_is_the_one_of_a_few_plain_lines():
+    """One query at a time, each with the keys that its head shares, rotations as complex numbers."""
+    config = {**TINY, "rope_theta": 50.0, "rms_norm_eps": 1e-2, "tie_word_embeddings": False}
+    model, x = awake(Llama(**config)).to(np.float64), tokens(3, 7)
+    w = model.state_dict()
+
+    def norm(h, name):
+        return h / np.sqrt((h * h).mean(-1, keepdims=True) + 1e-2) * w[f"{name}.weight"]
+
+    def turn(h, place):  # (B, 4) → the same; 0 with 2, 1 with 3
+        z = (h[:, :2] + 1j * h[:, 2:]) * np.exp(1j * place * 50.0 ** (-np.arange(2) / 2))
+        return np.concatenate([z.real, z.imag], axis=1)
+
+    h = w["model.embed_tokens.weight"][x]
+    for layer in ("model.layers.0", "model.layers.1"):
+        a = norm(h, f"{layer}.input_layernorm")
+        q, k, v = (a @ w[f"{layer}.self_attn.{name}_proj.weight"].T for name in "qkv")
+        assert q.shape[-1] == 16 and k.shape[-1] == v.shape[-1] == 8
+        y = np.zeros_like(h)
+        for head in range(4):
+            mine, its = slice(4 * head, 4 * head + 4), slice(4 * (head // 2), 4 * (head // 2) + 4)
+            for t in range(7):
+                scores = [(turn(q[:, t, mine], t) * turn(k[:, s, its], s)).sum(1) / 2 for s in range(t + 1)]
+                e = np.exp(np.stack(scores, axis=1))
+                y[:, t, mine] = (e[..., None] * v[:, : t + 1, its]).sum(1) / e.sum(1)[:, None]
+        h = h + y @ w[f"{layer}.self_attn.o_proj.weight"].T
+        a = norm(h, f"{layer}.post_attention_layernorm")
+        gate, up = (a @ w[f"{layer}.mlp.{name}_proj.weight"].T for name in ("gate", "up"))
+        h = h + (gate / (1 + np.exp(-gate)) * up) @ w[f"{layer}.mlp.down_proj.weight"].T
+    expected = norm(h, "model.norm") @ w["lm_head.weight"].T
+    np.testing.assert_allclose(model(x).data, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_a_token_sees_nothing_that_comes_after_it():
+    model, x = awake(Llama(**TINY)), tokens(2, 8)
+    before = model(x).data
+    for t in range(1, 8):
+        other = x.copy()
+        other[:, t] = (other[:, t] + 1 + rng.integers(0, 9)) % 11
+        after = model(other).data
+        np.testing.assert_allclose(after[:, :t], before[:, :t], atol=1e-5)
+        assert np.abs(after[:, t:] - before[:, t:]).max(axis=(0, 2)).min() > 1e-3
+
+
+def test_scores_depend_on_distances_only():
+    """Turned by its place plus any offset, every query and key gives the same attention."""
+    attention = awake(Llama(**TINY)).model.layers[0].self_attn
+    x = Tensor(rng.standard_normal((1, 6, 16)).astype(np.float32))
+    q, k, _ = attention.heads(x)
+    scores = q.data[:, ::2] @ k.data.swapaxes(2, 3)
+    moved = Tensor(np.concatenate([rng.standard_normal((1, 5, 16)).astype(np.float32), x.data], axis=1))
+    q, k, _ = attention.heads(moved)
+    np.testing.assert_allclose((q.data[:, ::2] @ k.data.swapaxes(2, 3))[..., 5:, 5:], scores, atol=1e-4)
+
+
+def test_state_keys_and_numbers_of_parameters_are_those_of_published_files():
+    """SmolLM2-135M: 134,515,008 with its head tied; Llama 2 7B: 6,738,415,616 untied, from the shapes alone."""
+    part = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj",
+            "mlp.up_proj", "mlp.down_proj", "input_layernorm", "post_attention_layernorm"]  # fmt: skip
+    names = [f"model.layers.{i}.{name}.weight" for i in range(2) for name in part]
+    names = ["model.embed_tokens.weight", *names, "model.norm.weight", "lm_head.weight"]
+    assert list(Llama(**TINY).state_dict()) == names
+    for V, C, m, n, nh, nkv, tied, count in [
+        (49152, 576, 1536, 30, 9, 3, True, 134_515_008),
+        (32000, 4096, 11008, 32, 32, 32, False, 6_738_415_616),
+    ]:
+        small = Llama(V // 64, C // 64 * 2 if nh == 9 else C // 64, m // 64, 1, nh, nkv, 8, tie_word_embeddings=tied)
+        shapes = [value.shape for name, value in small.state_dict().items() if "layers" in name and value.ndim == 2]
+        assert len(shapes) == 7
+        layer = 2 * C * C + 2 * C * (C // nh * nkv) + 3 * C * m + 2 * C
+        assert V * C * (1 if tied else 2) + n * layer + C == count
+
+
+def test_the_default_is_as_large_as_the_gpt_without_its_positions():
+    assert Llama().count_parameters() == 795_904
+    tied = Llama(**TINY)
+    assert tied.lm_head.weight is tied.model.embed_tokens.weight
+    assert Llama(**TINY, tie_word_embeddings=False).count_parameters() == tied.count_parameters() + 11 * 16
+
+
+def test_weights_start_as_those_of_the_gpt():
+    model = Llama(num_hidden_layers=8)
+    for name, value in model.state_dict().items():
+        if value.ndim == 2:
+            expected = 0.02 / 4 if "o_proj" in name or "down_proj" in name else 0.02
+            assert value.std() == pytest.approx(expected, rel=0.03), name
+        else:
+            assert np.array_equal(value, np.ones_like(value)), name
+    x = tokens(4, 64, below=65)
+    loss = cross_entropy(model(x).reshape(-1, 65), tokens(256, below=65))
+    assert loss.item() == pytest.approx(math.log(65), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Llama(**TINY)(tokens(2, 9)), r"T from 1 to 8, its context, got \(2, 9\)"),
+        (lambda: Llama(**TINY)(tokens(5)), r"tokens of shape \(B, T\)"),
+        (lambda: Llama(**TINY)(np.array([[3, 11]])), r"from 0 to 10, got 11 at position \(0, 1\)"),
+        (lambda: Llama(**{**TINY, "num_attention_heads": 3}), "an even multiple of num_attention_heads"),
+        (lambda: Llama(**{**TINY, "num_attention_heads": 16}), "an even multiple of num_attention_heads"),
+        (lambda: Llama(**{**TINY, "num_key_value_heads": 3}), "multiple of num_key_value_heads, got 16, 4 and 3"),
+        (lambda: Llama(**{**TINY, "num_hidden_layers": 0}), "sizes of at least 1, got vocab_size 11"),
+    ],
+)
+def test_bad_input_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def patterns(size: int = 6):
+    """Batches with something to learn: every second token repeats the one before it."""
+    while True:
+        x = tokens(size, 9)
+        x[:, 1::2] = x[:, :8:2]
+        yield x[:, :-1], x[:, 1:]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("tied", "shards"), [(True, 1), (False, 2)])
+def test_twenty_steps_in_lockstep_with_pytorch(tied, shards):
+    import torch
+
+    from tests.twins.llama import Llama as Twin
+
+    config = {**TINY, "tie_word_embeddings": tied, "rope_theta": 100.0, "rms_norm_eps": 1e-3}
+    model, twin = Llama(**config), Twin(**config)
+    assert list(model.state_dict()) == list(twin.state_dict())
+    lockstep.check(
+        model,
+        twin,
+        AdamW(model.parameters(), lr=1e-2, betas=(0.9, 0.99)),
+        torch.optim.AdamW(twin.parameters(), lr=1e-2, betas=(0.9, 0.99)),
+        patterns(),
+        ShardedLoss(model, loss_of, shards),
+        lambda x, y: torch.nn.functional.cross_entropy(twin(x).flatten(0, 1), y.flatten()),
+    )
+
+
+# -- the cache ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nkv", [1, 2, 4])
+def test_the_cache_gives_the_scores_of_the_whole_model(nkv):
+    """After every token, up to the last place of the context, and after a prompt at once."""
+    model, x = awake(Llama(**{**TINY, "num_key_value_heads": nkv, "rope_theta": 30.0})), tokens(3, 8)
+    expected = model(x).data
+    decoder = Decoder(model, 3)
+    for t in range(8):
+        np.testing.assert_allclose(decoder.read(x[:, t : t + 1]), expected[:, t], rtol=1e-5, atol=1e-5)
+    assert decoder.lengths.tolist() == [8, 8, 8] and decoder.layers[0].keys.shape == (3, nkv, 8, 4)
+    decoder.reset()
+    np.testing.assert_allclose(decoder.read(x[:, :5]), expected[:, 4], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(decoder.read(x[:, 5:]), expected[:, 7], rtol=1e-5, atol=1e-5)
+
+
+def test_rows_of_different_lengths_go_on_by_different_numbers_of_tokens():
+    model, x = awake(Llama(**TINY)), tokens(3, 8)
+    expected, decoder, done = model(x).data, Decoder(model, 3), np.zeros(3, int)
+    for counts in ([1, 4, 2], [1, 1, 1], [2, 3, 1]):
+        new = np.full((3, max(counts)), 7)  # what is not counted is of no account
+        for b, n in enumerate(counts):
+            new[b, :n] = x[b, done[b] : done[b] + n]
+        done += counts
+        np.testing.assert_allclose(decoder.read(new, counts), expected[[0, 1, 2], done - 1], rtol=1e-5, atol=1e-5)
+
+
+def test_the_decoder_uses_the_models_own_arrays_and_float64_stays_exact():
+    model, x = awake(Llama(**TINY)).to(np.float64), tokens(2, 6)
+    decoder = Decoder(model, 2, length=6)
+    assert decoder.layers[1].q is model.model.layers[1].self_attn.q_proj.weight.data
+    assert decoder.layers[0].keys.shape == (2, 2, 6, 4)
+    np.testing.assert_allclose(decoder.read(x), model(x).data[:, -1], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("read", "message"),
+    [
+        (lambda d: d.read(np.array([[1, 2]])), r"shape \(2, T\), T at least 1, got int64 \(1, 2\)"),
+        (lambda d: d.read(np.ones((2, 1))), "whole numbers"),
+        (lambda d: d.read(np.array([[1], [11]])), "tokens from 0 to 10, got 1 to 11"),
+        (lambda d: d.read(tokens(2, 9)), "9 tokens are more than the length of 8"),
+        (lambda d: d.read(tokens(2, 3), [3, 0]), r"counts of shape \(2,\) from 1 to 3"),
+    ],
+)
+def test_a_decoder_refuses_what_it_cannot_read(read, message):
+    with pytest.raises(ValueError, match=message):
+        read(Decoder(Llama(**TINY), 2))
+    for size, length in ((0, None), (1, 0), (1, 9)):
+        with pytest.raises(ValueError, match="a batch_size of at least 1 and a length from 1 to 8"):
+            Decoder(Llama(**TINY), size, length)
