@@ -37,7 +37,8 @@ LADDER: list[tuple[str, ...]] = [
 LAYERS, MODELS = 3, 6
 
 # (model, model that it is built of): latent diffusion on an autoencoder, and such.
-MODEL_ON_MODEL: set[tuple[str, str]] = {("autoencoder", "diffusion"), ("autoencoder", "gpt")}
+MODEL_ON_MODEL: set[tuple[str, str]] = {("autoencoder", "diffusion"), ("autoencoder", "gpt"), ("llama", "gpt"),
+                                         ("bert", "gpt")}  # fmt: skip
 
 # Third-party packages and where they may be imported, inside functions; NumPy may be imported anywhere.
 LAZY = {

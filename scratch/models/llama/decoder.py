@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from scratch.layers import RMSNorm
+from scratch.models.llama.experts import SparseLayer
 from scratch.models.llama.model import MLP, Layer, Llama
 from scratch.module import Module
 from scratch.tensor import Array, Tensor, no_grad
@@ -126,7 +127,7 @@ class DecoderLayer:
             linear.weight.data for linear in (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
         )
         self.before, self.between = Norm(layer.input_layernorm), Norm(layer.post_attention_layernorm)
-        self.network = Gated(layer.mlp) if type(layer.mlp) is MLP else OffTheTape(layer.mlp)
+        self.network = network_of(layer)
         shape = (batch_size, self.nkv, length, len(self.q) // self.nh)
         self.keys, self.values = np.zeros(shape, self.q.dtype), np.zeros(shape, self.q.dtype)
 
@@ -197,7 +198,7 @@ class Gated:
 
 
 class OffTheTape:
-    """Another network, called as it is."""
+    """A mixture of experts, called as it is: of few tokens, few experts are computed."""
 
     def __init__(self, network: Module):
         self.network = network
@@ -205,6 +206,12 @@ class OffTheTape:
     def __call__(self, x: Array) -> Array:
         with no_grad():
             return self.network(Tensor(x)).data
+
+
+def network_of(layer: Layer) -> Gated | OffTheTape:
+    if isinstance(layer, SparseLayer):
+        return OffTheTape(layer.block_sparse_moe)
+    return Gated(layer.mlp) if isinstance(layer.mlp, MLP) else OffTheTape(layer.mlp)
 
 
 def turns(length: int, hd: int, theta: float, dtype: np.dtype) -> tuple[Array, Array]:

@@ -84,9 +84,9 @@ class MLP(Module):
 class Layer(Module):
     """x ← x + self_attn(input_layernorm(x)),  x ← x + mlp(post_attention_layernorm(x)).  (B, T, C) → the same."""
 
-    def __init__(self, attention: Attention, mlp: Module, hidden_size: int, rms_norm_eps: float):
+    def __init__(self, attention: Attention, hidden_size: int, intermediate_size: int, rms_norm_eps: float):
         self.self_attn = attention
-        self.mlp = mlp
+        self.mlp: Module = MLP(hidden_size, intermediate_size)
         self.input_layernorm = RMSNorm(hidden_size, rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(hidden_size, rms_norm_eps)
 
@@ -140,21 +140,18 @@ class Llama(Module):
         self.max_position_embeddings = max_position_embeddings
         C, eps = hidden_size, rms_norm_eps
         layers = [
-            Layer(
-                Attention(C, num_attention_heads, num_key_value_heads, rope_theta),
-                self.network(C, intermediate_size), C, eps,
-            )
+            self.layer(Attention(C, num_attention_heads, num_key_value_heads, rope_theta), C, intermediate_size, eps)
             for _ in range(num_hidden_layers)
-        ]  # fmt: skip
+        ]
         self.model = LlamaModel(vocab_size, C, layers, eps)
         self.lm_head = Linear(C, vocab_size, bias=False)
         if tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
         self.initialise()
 
-    def network(self, hidden_size: int, intermediate_size: int) -> Module:
-        """What each token goes through for itself; `experts.py` has another."""
-        return MLP(hidden_size, intermediate_size)
+    def layer(self, attention: Attention, hidden_size: int, intermediate_size: int, eps: float) -> Layer:
+        """A layer; `experts.py` has another."""
+        return Layer(attention, hidden_size, intermediate_size, eps)
 
     def initialise(self) -> None:
         """As the GPT: matrices from N(0, 0.02²), those that write into x smaller by √(2n) for n layers."""
