@@ -26,7 +26,7 @@ LADDER: list[tuple[str, ...]] = [
     ("", "module", "gradcheck", "memory", "parallel", "blocks", "weights", "initializers"),  # "" is scratch/__init__.py
     ("activations", "losses"),
     ("layers", "summary"),
-    ("optim", "schedules", "data"),
+    ("optim", "schedules", "data", "tokenizers"),
     ("training", "evaluation", "viz"),
     ("models",),
     ("models.*.train", "models.*.ablations", "models.*.pictures", "models.*.sample", "models.*.classify",
