@@ -100,3 +100,56 @@ class Llama(nn.Module):
         for layer in self.model["layers"]:
             x = layer(x)
         return self.lm_head(self.model["norm"](x))
+
+
+class Expert(nn.Module):
+    def __init__(self, C: int, width: int):
+        super().__init__()
+        self.w1 = nn.Linear(C, width, bias=False)
+        self.w2 = nn.Linear(width, C, bias=False)
+        self.w3 = nn.Linear(C, width, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.w2(F.silu(self.w1(x)) * self.w3(x))
+
+
+class Mixture(nn.Module):
+    """Every expert reads every token, and gates of 0 leave out what was not chosen."""
+
+    def __init__(self, C: int, width: int, experts: int, k: int):
+        super().__init__()
+        self.gate = nn.Linear(C, experts, bias=False)
+        self.experts = nn.ModuleList(Expert(C, width) for _ in range(experts))
+        self.k = k
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        p = self.gate(x).softmax(dim=-1)  # (B, T, E)
+        best, chosen = p.topk(self.k, dim=-1)
+        gates = torch.zeros_like(p).scatter(-1, chosen, best / best.sum(dim=-1, keepdim=True))
+        share = F.one_hot(chosen, p.shape[-1]).to(p.dtype).mean(dim=(0, 1, 2))
+        self.balance = p.shape[-1] * (share * p.mean(dim=(0, 1))).sum()
+        return sum(gates[..., e, None] * expert(x) for e, expert in enumerate(self.experts))
+
+
+class SparseLayer(nn.Module):
+    def __init__(self, layer: Layer, mixture: Mixture):
+        super().__init__()
+        self.self_attn = layer.self_attn
+        self.input_layernorm, self.post_attention_layernorm = layer.input_layernorm, layer.post_attention_layernorm
+        self.block_sparse_moe = mixture
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.self_attn(self.input_layernorm(x))
+        return x + self.block_sparse_moe(self.post_attention_layernorm(x))
+
+
+class Mixtral(Llama):
+    def __init__(self, hidden_size: int, intermediate_size: int, num_local_experts: int, num_experts_per_tok: int,
+                 **config):  # fmt: skip
+        super().__init__(hidden_size=hidden_size, intermediate_size=1, **config)
+        sizes = (hidden_size, intermediate_size, num_local_experts, num_experts_per_tok)
+        layers = [SparseLayer(layer, Mixture(*sizes)) for layer in self.model["layers"]]
+        self.model["layers"] = nn.ModuleList(layers)
+
+    def balance(self) -> torch.Tensor:
+        return torch.stack([layer.block_sparse_moe.balance for layer in self.model["layers"]]).mean()
