@@ -153,6 +153,16 @@ def test_pre_training_and_then_the_labels(tmp_path, monkeypatch):
     assert validated == [9, 12]
 
 
+def test_the_answer_may_be_that_to_the_image_and_to_its_mirror_image(tmp_path, monkeypatch):
+    data = some_digits()
+    run = start(tmp_path / "run", monkeypatch, data, Settings(**SHORT, both_ways=True))
+    model, x = sample.load_run(run.folder)[0].to(np.float64), data.test.inputs
+    logits = [model(Tensor(images)).data for images in (x, np.flip(x, 3).copy())]
+    surprise = -log_softmax(Tensor((logits[0] + logits[1]) / 2), dim=1).data[np.arange(30), data.test.targets]
+    assert figures_of(run)["test loss"] == pytest.approx(surprise.mean(), rel=1e-4)
+    assert figures_of(run)["test loss"] != pytest.approx(evaluate(model, *data.test.arrays)["loss"], rel=1e-4)
+
+
 @pytest.mark.parametrize(("step", "pretrain"), [(0, 0), (4, 0), (3, 6), (9, 6)])
 def test_a_run_that_broke_off_and_resumed_ends_with_the_same_bits(step, pretrain, tmp_path, monkeypatch):
     """Two shards in 32 bits, with dropout; it breaks off after the update of `step`, before or after pre-training."""
