@@ -21,17 +21,20 @@ from scratch.tensor import Array
 CHOSEN, MASKED, RANDOM = 0.15, 0.8, 0.1
 
 
-def hide(text: Array, mask: int, rng: np.random.Generator) -> tuple[Array, Array]:
+def hide(
+    text: Array, mask: int, rng: np.random.Generator,
+    chosen: float = CHOSEN, masked: float = MASKED, random: float = RANDOM,
+) -> tuple[Array, Array]:  # fmt: skip
     """(the text with gaps, bool: the places asked for). Tokens from 0 to mask − 1, [MASK] is `mask`.  (B, T) → twice
 
     Every text has at least one place: a loss over none would be no number.
     """
-    places = rng.random(text.shape) < CHOSEN
+    places = rng.random(text.shape) < chosen
     places[np.arange(len(text)), rng.integers(0, text.shape[1], len(text))] |= ~places.any(axis=1)
     fate = rng.random(text.shape)
     others = rng.integers(0, mask, text.shape)
-    x = np.where(places & (fate < MASKED), mask, text)
-    return np.where(places & (fate >= MASKED) & (fate < MASKED + RANDOM), others, x), places
+    x = np.where(places & (fate < masked), mask, text)
+    return np.where(places & (fate >= masked) & (fate < masked + random), others, x), places
 
 
 def examined(text: Array, length: int, mask: int, seed: int = 0, batch_size: int = 64) -> Iterator[tuple[Array, ...]]:

@@ -174,7 +174,7 @@ def padded(texts: Sequence[Sequence[int]]) -> tuple[Array, Array]:
     return tokens, counts
 
 
-def checked(model: GPT, prompts: Prompts) -> list[list[int]]:
+def checked(model: Any, prompts: Prompts) -> list[list[int]]:
     """The prompts as lists of tokens. Raises ValueError for what the model can't read, saying which and where."""
     rows = [np.asarray(row) for row in prompts]
     if not rows:

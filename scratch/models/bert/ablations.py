@@ -1,0 +1,144 @@
+"""What each part is there for: the quick run with one part of the model, or of the objective, put in another way.
+
+`python -m scratch.models.bert.ablations` trains them all and prints the table of the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from scratch.activations import gelu
+from scratch.layers import packed_attention
+from scratch.models.bert import masking
+from scratch.models.bert import train as loop
+from scratch.models.bert.model import BertForMaskedLM, Embeddings, Layer, MaskedLMHead, Output, SelfAttention
+from scratch.models.bert.train import PRESETS, Settings, build, train
+from scratch.module import Module
+from scratch.tensor import Tensor
+from scratch.training import Run, RunStopped
+from scratch.training.progress import say
+from scratch.training.report import RESULTS, number
+
+Make = Callable[[Settings, int], BertForMaskedLM]
+
+
+class LooksBackOnly(SelfAttention):
+    """The GPT's rule: no place sees a later one."""
+
+    def forward(self, x: Tensor, mask: np.ndarray | None) -> Tensor:
+        return packed_attention(self.query(x), self.key(x), self.value(x), num_heads=self.num_heads, is_causal=True)
+
+
+class SeesItself(SelfAttention):
+    """A token takes its own value, and a gap knows nothing but its place."""
+
+    def forward(self, x: Tensor, mask: np.ndarray | None) -> Tensor:
+        return self.value(x)
+
+
+class WithoutPositions(Embeddings):
+    """A set of characters, in no order."""
+
+    def forward(self, tokens: Tensor, types: Any) -> Tensor:
+        return self.dropout(self.LayerNorm(self.word_embeddings(tokens) + self.token_type_embeddings(types)))
+
+
+class PreNorm(Layer):
+    """The GPT's order: x ← x + f(norm(x)). The last sum goes to the head's norm."""
+
+    def forward(self, x: Tensor, mask: np.ndarray | None) -> Tensor:
+        first, second = cast(Output, self.attention["output"]), self.output
+        x = x + first.dense(self.attention["self"](first.LayerNorm(x), mask))
+        return x + second.dense(gelu(self.intermediate["dense"](second.LayerNorm(x))))
+
+
+class PlainHead(MaskedLMHead):
+    """The GPT's head: the embedding alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decoder(x)
+
+
+def exchanging(old: type[Module], new: type[Module]) -> Make:
+    """A maker of the model in which every part of one class has become one of another."""
+
+    def make(settings: Settings, characters: int) -> BertForMaskedLM:
+        model = build(settings, characters)
+        for part in model.modules():
+            if type(part) is old:
+                part.__class__ = new
+        return model
+
+    return make
+
+
+Shares = tuple[float, float, float]  # chosen, of these masked, of these random
+BERT: Shares = (masking.CHOSEN, masking.MASKED, masking.RANDOM)
+
+ABLATIONS: dict[str, tuple[Shares, Make]] = {
+    "as it is": (BERT, build),
+    "looks back only": (BERT, exchanging(SelfAttention, LooksBackOnly)),
+    "no attention": (BERT, exchanging(SelfAttention, SeesItself)),
+    "no positions": (BERT, exchanging(Embeddings, WithoutPositions)),
+    "pre-norm": (BERT, exchanging(Layer, PreNorm)),
+    "the embedding alone as head": (BERT, exchanging(MaskedLMHead, PlainHead)),
+    "always [MASK]": ((0.15, 1.0, 0.0), build),
+    "40 % hidden": ((0.4, 0.8, 0.1), build),
+    "never [MASK]: half random, half kept": ((0.15, 0.0, 0.5), build),
+}
+BASE: dict[str, Any] = PRESETS["quick"]
+COLUMNS = ("loss at step 0", "final loss", "test loss", "test accuracy")
+
+
+@contextmanager
+def hiding(shares: Shares) -> Iterator[None]:
+    """Inside, `hide` chooses these shares in training; `examined` always hides as it does."""
+    before = masking.hide
+
+    def hide(text: np.ndarray, mask: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        return before(text, mask, rng, *shares)
+
+    setattr(loop, "hide", hide)  # noqa: B010
+    try:
+        yield
+    finally:
+        setattr(loop, "hide", before)  # noqa: B010
+
+
+def measure(name: str, shares: Shares, make: Make, seed: int, steps: int, parent: Path) -> dict[str, float]:
+    """The figures of one run; those of a run that broke off are missing."""
+    settings = Settings(**{**BASE, "steps": steps, "seed": seed})
+    run = Run.create("bert", settings, name, parent=parent)
+    try:
+        with hiding(shares):
+            train(settings, run, make)
+        return json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["figures"]
+    except RunStopped as stop:
+        say(str(stop))
+        return {}
+    finally:
+        run.close()
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    p.add_argument("--parent", type=Path, default=Path("runs/ablations"), help="where the run folders go")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--steps", type=int, default=BASE["steps"])
+    a = p.parse_args()
+    rows = [f"| what | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for name, (shares, make) in ABLATIONS.items():
+        figures = measure(name, shares, make, a.seed, a.steps, a.parent)
+        rows.append(f"| {name} | " + " | ".join(number(c, figures.get(c, np.nan)) for c in COLUMNS) + " |")
+    say("\n" + "\n".join(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""What each part is there for: the quick run with one part of the model as the GPT has it, or without its point.
+
+`python -m scratch.models.llama.ablations` trains them all and prints the table of the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scratch.activations import gelu
+from scratch.initializers import normal
+from scratch.layers import LayerNorm, Linear, rotary
+from scratch.models.llama.experts import Mixture
+from scratch.models.llama.model import Attention, Llama
+from scratch.models.llama.train import PRESETS, Settings, build, train
+from scratch.module import Module
+from scratch.tensor import Parameter, Tensor
+from scratch.training import Run, RunStopped
+from scratch.training.progress import say
+from scratch.training.report import RESULTS, number
+
+Make = Callable[[Settings, int], Llama]
+
+
+class NotTurned(Attention):
+    """Queries and keys as they are: only the causal mask still says what comes first."""
+
+    def turn(self, x: Tensor) -> Tensor:
+        return x
+
+
+class Interleaved(Attention):
+    """Feature 2i paired with 2i + 1. A model trained so is as good; published weights need the pairs they had."""
+
+    def turn(self, x: Tensor) -> Tensor:
+        return rotary(x, base=self.rope_theta)
+
+
+class WithPlaces(Module):
+    """The GPT's way: a learned row for each place is added to the embedding."""
+
+    def __init__(self, embedding: Module, places: int, features: int):
+        self.embedding, self.places = embedding, Parameter(normal((places, features), std=0.02))
+
+    def forward(self, tokens: Any) -> Tensor:
+        x = self.embedding(tokens)
+        return x + self.places[: x.shape[1]]
+
+
+class WithGelu(Module):
+    """The GPT's network, as wide as gives it the same number of weights: two matrices for three."""
+
+    def __init__(self, hidden_size: int, intermediate_size: int):
+        width = 3 * intermediate_size // 2
+        self.up_proj, self.down_proj = (Linear(a, b, False) for a, b in ((hidden_size, width), (width, hidden_size)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(gelu(self.up_proj(x)))
+
+
+class NotRenormalised(Mixture):
+    """Gates as they are, p[chosen]: what the two experts say counts less the less sure the router is."""
+
+    def gates(self, routing: Any) -> Tensor:
+        return routing.p[np.arange(len(routing.chosen))[:, None], routing.chosen]
+
+
+def exchanging(old: type[Module], new: type[Module]) -> Make:
+    """A maker of the model in which every part of one class has become one of another."""
+
+    def make(settings: Settings, vocab_size: int) -> Llama:
+        model = build(settings, vocab_size)
+        for module in model.modules():
+            if type(module) is old:
+                module.__class__ = new
+        return model
+
+    return make
+
+
+def learned_positions(settings: Settings, vocab_size: int) -> Llama:
+    model = exchanging(Attention, NotTurned)(settings, vocab_size)
+    inner: Any = model.model
+    inner.embed_tokens = WithPlaces(inner.embed_tokens, settings.max_position_embeddings, settings.hidden_size)
+    return model
+
+
+def layer_norm(settings: Settings, vocab_size: int) -> Llama:
+    model = build(settings, vocab_size)
+    inner: Any = model.model
+    for layer in inner.layers:
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            setattr(layer, name, LayerNorm(settings.hidden_size, layer.input_layernorm.eps))
+    inner.norm = LayerNorm(settings.hidden_size)
+    return model
+
+
+def gelu_network(settings: Settings, vocab_size: int) -> Llama:
+    model = build(settings, vocab_size)
+    for layer in model.model.layers:
+        layer.mlp = WithGelu(settings.hidden_size, settings.intermediate_size)
+    model.initialise()
+    return model
+
+
+EXPERTS: dict[str, Any] = {"experts": 8, "intermediate_size": 64}
+ABLATIONS: dict[str, tuple[dict[str, Any], Make]] = {
+    "as it is": ({}, build),
+    "learned positions for rotary": ({}, learned_positions),
+    "no positions": ({}, exchanging(Attention, NotTurned)),
+    "neighbouring features paired": ({}, exchanging(Attention, Interleaved)),
+    "layer norm for RMS norm": ({}, layer_norm),
+    "GELU network for SwiGLU": ({}, gelu_network),
+    "one head of keys and values": ({"num_key_value_heads": 1}, build),
+    "as many heads of keys as of queries": ({"num_key_value_heads": 4}, build),
+    "8 experts of 64, 2 chosen": (EXPERTS, build),
+    "no balancing loss": ({**EXPERTS, "balance": 0.0}, build),
+    "gates not renormalised": (EXPERTS, exchanging(Mixture, NotRenormalised)),
+    "one expert chosen": ({**EXPERTS, "chosen": 1}, build),
+    "one network of 128, the same work": ({"intermediate_size": 128}, build),
+    "one network of 512, the same weights": ({"intermediate_size": 512}, build),
+}
+BASE: dict[str, Any] = PRESETS["quick"]
+COLUMNS = ("loss at step 0", "final loss", "test loss", "busiest expert's load")
+
+
+def measure(name: str, changes: dict[str, Any], make: Make, seed: int, steps: int, parent: Path) -> dict[str, float]:
+    """The figures of one run; those of a run that broke off are missing."""
+    settings = Settings(**{**BASE, "steps": steps, "seed": seed, **changes})
+    run = Run.create("llama", settings, name, parent=parent)
+    try:
+        train(settings, run, make)
+        return json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["figures"]
+    except RunStopped as stop:
+        say(str(stop))
+        return {}
+    finally:
+        run.close()
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    p.add_argument("--parent", type=Path, default=Path("runs/ablations"), help="where the run folders go")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--steps", type=int, default=BASE["steps"])
+    a = p.parse_args()
+    rows = [f"| what | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for name, (changes, make) in ABLATIONS.items():
+        figures = measure(name, changes, make, a.seed, a.steps, a.parent)
+        rows.append(f"| {name} | " + " | ".join(number(c, figures.get(c, np.nan)) for c in COLUMNS) + " |")
+    say("\n" + "\n".join(rows))
+
+
+if __name__ == "__main__":
+    main()

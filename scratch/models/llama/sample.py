@@ -1,0 +1,93 @@
+"""Let a trained Llama go on with a text, character by character: scratch sample llama --prompt "ROMEO:" """
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from scratch import viz
+from scratch.models.gpt.tasks import Text
+from scratch.models.llama.generate import generate, stream
+from scratch.models.llama.model import Llama
+from scratch.models.llama.pictures import PHRASE, look_into
+from scratch.models.llama.train import Settings, load_task
+from scratch.models.llama.train import build as make
+from scratch.training.progress import say
+from scratch.training.ship import best_of, shipped
+
+
+def load_run(folder: Path) -> tuple[Llama, Text]:
+    """The best model of a run. Raises ValueError for a run of another model or without a checkpoint."""
+    return build(*best_of(folder, "llama", Settings))
+
+
+def load_weights(path: Path) -> tuple[Llama, Text]:
+    """A model from a weight file whose metadata hold its settings, such as those that ship with the package."""
+    return build(*shipped(path, "llama", Settings))
+
+
+def build(settings: Settings, weights: dict[str, np.ndarray]) -> tuple[Llama, Text]:
+    task = load_task(settings)
+    model = make(settings, len(task.tokenizer))
+    model.load_state_dict(weights)
+    model.eval()
+    return model, task
+
+
+def main(arguments: Sequence[str]) -> None:
+    """`scratch sample llama`"""
+    a = parse(arguments)
+    if (a.run is not None) + (a.weights is not None) + a.experts > 1:
+        raise ValueError("give one of --run, --weights and --experts")
+    for name, low in (("tokens", 0), ("count", 1), ("seed", 0)):
+        if getattr(a, name) < low:
+            raise ValueError(f"--{name} expected a number of at least {low}, got {getattr(a, name)}")
+    file = "weights_experts.safetensors" if a.experts else "weights.safetensors"
+    here = Path(str(resources.files("scratch.models.llama") / file))
+    model, task = load_run(a.run) if a.run else load_weights(a.weights or here)
+    options = {"temperature": a.temperature, "top_k": a.top_k, "top_p": a.top_p, "rng": np.random.default_rng(a.seed)}
+    go_on(model, task, (a.prompt or ["ROMEO:\n"]) * a.count, a.tokens, options)
+    if a.pictures:
+        for name, figure in look_into(model, task, a.prompt[0] if a.prompt else PHRASE).items():
+            say(f"picture  {viz.save(figure, a.pictures / f'{name}.png')}")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    p = argparse.ArgumentParser(prog="scratch sample llama", description=__doc__)
+    p.add_argument("--prompt", nargs="+", help="the beginning of a text (several: all in one batch)")
+    p.add_argument("--tokens", type=int, default=400, help="characters to write (default: 400)")
+    p.add_argument("--temperature", type=float, default=0.8, help="0: the likeliest, 1: as learned (default: 0.8)")
+    p.add_argument("--top-k", type=int, help="draw from the K likeliest only")
+    p.add_argument("--top-p", type=float, help="draw from the likeliest that reach this probability together")
+    p.add_argument("--count", type=int, default=1, help="how many texts from the same prompt")
+    p.add_argument("--seed", type=int, default=0, help="which texts are drawn (default: 0)")
+    p.add_argument("--run", type=Path, help="run folder whose model to use (default: the weights that ship)")
+    p.add_argument("--weights", type=Path, help="weight file to use instead")
+    p.add_argument("--experts", action="store_true", help="the shipped mixture of experts instead")
+    p.add_argument("--pictures", type=Path, metavar="FOLDER", help="also draw what happens inside, for the prompt")
+    return p.parse_args(list(arguments))
+
+
+def go_on(model: Llama, task: Text, prompts: Sequence[str], count: int, options: dict) -> None:
+    """Print a text as it is written, or several, which are written together, one after the other."""
+    tokens = [task.tokenizer.encode(prompt) for prompt in prompts]
+    if len(prompts) > 1:
+        for i, row in enumerate(generate(model, tokens, count, **options)):
+            say(("-" * 40 + "\n") * (i > 0) + task.tokenizer.decode(row))
+        return
+    flowing = stream(model, tokens, count, **options)
+    write(prompts[0])
+    for token in flowing:
+        write(task.tokenizer.decode(token))
+    say()
+
+
+def write(text: str) -> None:
+    """Part of a line, shown at once, in characters that the terminal has."""
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    print(text.encode(encoding, "replace").decode(encoding), end="", flush=True)
