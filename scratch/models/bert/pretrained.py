@@ -34,7 +34,7 @@ def from_pretrained(folder: str | os.PathLike) -> Bert | BertForMaskedLM:
     folder = Path(folder)
     kind = Config.of(folder).kind()
     if kind not in KINDS:
-        raise ValueError(f"{folder}: config.json describes {kind or 'no architecture'}; {', '.join(KINDS[:3])} are read")
+        raise ValueError(f"{folder}: config.json describes {kind or 'nothing'}; {', '.join(KINDS[:3])} are read")
     return load_bert(folder) if kind in ("BertModel", "bert") else load_masked_lm(folder)
 
 
@@ -78,7 +78,7 @@ def save_pretrained(model: Bert | BertForMaskedLM, folder: str | os.PathLike) ->
     """Write config.json and model.safetensors, which `transformers` loads as BertModel or BertForMaskedLM."""
     bert = model.bert if isinstance(model, BertForMaskedLM) else model
     layers, embeddings = bert.encoder["layer"], bert.embeddings
-    attention = layers[0].attention["self"]
+    attention: Any = layers[0].attention["self"]
     vocab_size, hidden_size = embeddings.word_embeddings.weight.shape
     config = {
         "model_type": "bert", "architectures": ["BertForMaskedLM" if bert is not model else "BertModel"],

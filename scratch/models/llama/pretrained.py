@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from scratch.models.llama.model import Llama
+from scratch.models.llama.model import MLP, Llama
 from scratch.weights import load_folder, load_gguf, save_folder
 from scratch.weights.published import Arrays, Config, build, fill, renamed, tie
 
@@ -42,7 +42,7 @@ def from_pretrained(path: str | os.PathLike) -> Llama:
         return load_llama_gguf(path)
     config = Config.of(path)
     if config.kind() not in KINDS:
-        raise ValueError(f"{path}: config.json describes {config.kind() or 'no architecture'}; {KINDS[0]} is read")
+        raise ValueError(f"{path}: config.json describes {config.kind() or 'nothing'}; {KINDS[0]} is read")
     return filled(config, arguments(config), renamed(load_folder(path), [], UNUSED), str(path))
 
 
@@ -79,7 +79,7 @@ def rope_theta(config: Config) -> float:
         raise ValueError(f"{config.where}: expected rope_parameters to be an object, got {str(rope)[:100]}")
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default" or rope.get("partial_rotary_factor", 1) != 1:
-        raise ValueError(f"{config.where}: rope_scaling is {str(rope)[:100]}, Llama turns by the place alone ('default')")
+        raise ValueError(f"{config.where}: rope_scaling is {str(rope)[:100]}, Llama turns by the place as it is")
     return Config({"rope_theta": rope.get("rope_theta", config.fields.get("rope_theta"))}, config.where).number(
         "rope_theta", 10000.0, low=1.0
     )
@@ -90,12 +90,12 @@ def save_pretrained(model: Llama, folder: str | os.PathLike) -> None:
     if type(model) is not Llama:
         raise ValueError(f"save_pretrained expected a Llama, got {type(model).__name__}, for which there is no layout")
     layers = model.model.layers
-    attention, norm = layers[0].self_attn, model.model.norm
+    attention, norm, network = layers[0].self_attn, model.model.norm, cast(MLP, layers[0].mlp)
     vocab_size, hidden_size = model.model.embed_tokens.weight.shape
     tied = model.lm_head.weight is model.model.embed_tokens.weight
     config = {
         "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": vocab_size,
-        "hidden_size": hidden_size, "intermediate_size": layers[0].mlp.gate_proj.out_features,
+        "hidden_size": hidden_size, "intermediate_size": network.gate_proj.out_features,
         "num_hidden_layers": len(layers), "num_attention_heads": attention.num_heads,
         "num_key_value_heads": attention.num_key_value_heads, "hidden_act": "silu", "rms_norm_eps": norm.eps,
         "max_position_embeddings": model.max_position_embeddings, "rope_theta": attention.rope_theta,
