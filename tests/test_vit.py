@@ -115,6 +115,23 @@ def test_the_model_is_the_one_of_a_few_plain_lines(kind):
     assert is_the_plain_one(tiny(kind).to(np.float64), kind)
 
 
+@pytest.mark.parametrize("kind", ["class", "scaled"])
+def test_the_last_block_answers_those_tokens_only_that_are_read(kind):
+    """Values and gradients are those of all tokens, from which the first are taken."""
+    model, x = tiny(kind, dropout=0.0).to(np.float64), images(3)
+    for asking in (1, 2):
+        dy = rng.standard_normal((3, asking, model.dim))
+        found = []
+        for some in (model.features(x, asking=asking), model.features(x)[:, :asking]):
+            model.zero_grad()
+            some.backward(dy)
+            found.append([some.data, *(p.grad.copy() for p in model.parameters() if p.grad is not None)])
+        for a, b in zip(*found, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    logits = model.head(model.features(x)[:, 0]).data
+    np.testing.assert_allclose(model(x).data, logits, rtol=1e-10, atol=1e-12)
+
+
 class PositionsFirst(VisionTransformer):
     """Fault: positions are added before the class token is put in front, which has none then."""
 
@@ -128,8 +145,8 @@ class PositionsFirst(VisionTransformer):
 class ClassTokenLast(VisionTransformer):
     """Fault: the head reads the last patch."""
 
-    def pooled(self, z):
-        return z[:, -1]
+    def features(self, x, asking=None):
+        return super().features(x)[:, ::-1]
 
 
 class MeanOverFeatures(VisionTransformer):

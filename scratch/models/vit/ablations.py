@@ -34,9 +34,9 @@ def without_positions(*arguments: Any) -> VisionTransformer:
 class Deaf(Attention):
     """What a token says to itself is all it hears: the values go straight to the output."""
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, asking: int | None = None) -> Tensor:
         C = z.shape[2]
-        return self.dropout(self.proj(self.qkv(z)[..., 2 * C :]))
+        return self.dropout(self.proj(self.qkv(z)[:, :asking, 2 * C :]))
 
 
 def without_attention(*arguments: Any) -> VisionTransformer:

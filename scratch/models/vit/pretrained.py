@@ -49,8 +49,8 @@ class ScaledBlock(Block):
         super().__init__(dim, heads, mlp_ratio, dropout, eps)
         self.ls1, self.ls2 = LayerScale(dim, layer_scale), LayerScale(dim, layer_scale)
 
-    def forward(self, z: Tensor) -> Tensor:
-        z = z + self.ls1(self.attn(self.norm1(z)))
+    def forward(self, z: Tensor, asking: int | None = None) -> Tensor:
+        z = (z if asking is None else z[:, :asking]) + self.ls1(self.attn(self.norm1(z), asking))
         return z + self.ls2(self.mlp(self.norm2(z)))
 
 
