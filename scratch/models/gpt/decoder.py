@@ -19,6 +19,7 @@ and q's scale 1/√hd goes into the rows of W_qkv that make q. GELU is read from
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -27,7 +28,7 @@ import numpy as np
 from scratch.activations import gelu
 from scratch.layers import LayerNorm, Linear
 from scratch.models.gpt.model import GPT, Block
-from scratch.tensor import Array, as_tensor, no_grad
+from scratch.tensor import Array, Tensor, as_tensor, no_grad
 
 
 class Decoder:
@@ -102,6 +103,7 @@ class DecoderBlock:
         nh, hd = attn.n_head, C // attn.n_head
         self.qkv, self.out = Affine(attn.c_attn, block.ln_1), Affine(attn.c_proj, centre=True)
         self.fc, self.proj = Affine(mlp.c_fc, block.ln_2), Affine(mlp.c_proj, centre=True)
+        self.activation = mlp.activation
         self.qkv.weight[:C] /= math.sqrt(hd)
         self.qkv.bias[:C] /= math.sqrt(hd)
         self.keys, self.values = (np.zeros((batch_size, nh, block_size, hd), self.qkv.weight.dtype) for _ in range(2))
@@ -127,7 +129,7 @@ class DecoderBlock:
 
     def think(self, x: Array) -> Array:
         """mlp(ln_2(x))"""
-        return self.proj(gelu_from_table(self.fc(x)))
+        return self.proj(gelu_from_table(self.fc(x), self.activation))
 
 
 class Affine:
@@ -163,7 +165,7 @@ def centred(rows: Array) -> Array:
 
 
 @cache
-def gelu_table(dtype: np.dtype) -> tuple[Array, Array]:
+def gelu_table(dtype: np.dtype, activation: Callable[[Any], Tensor] = gelu) -> tuple[Array, Array]:
     """GELU as PIECES straight pieces a + s x from −REACH to REACH: all a, all s.
 
     A chord is off by at most h²/8 max |gelu″| = (16 / 32768)²/8 · 2 φ(0) = 2.4e-8. Beyond the ends the outermost
@@ -171,7 +173,7 @@ def gelu_table(dtype: np.dtype) -> tuple[Array, Array]:
     """
     x = np.linspace(-REACH, REACH, PIECES + 1)
     with no_grad():
-        y = gelu(x).data
+        y = activation(x).data
     slope = np.diff(y) / np.diff(x)
     slope[0], slope[-1] = 0, 1
     start = y[:-1] - slope * x[:-1]
@@ -182,9 +184,9 @@ def gelu_table(dtype: np.dtype) -> tuple[Array, Array]:
 REACH, PIECES = 8, 32768
 
 
-def gelu_from_table(x: Array) -> Array:
+def gelu_from_table(x: Array, activation: Callable[[Any], Tensor] = gelu) -> Array:
     """GELU in seven calls of NumPy; the formula needs some thirty, which a single row feels."""
-    start, slope = gelu_table(x.dtype)
+    start, slope = gelu_table(x.dtype, activation)
     place = x * (PIECES / (2 * REACH))
     place += PIECES // 2
     piece = place.astype(np.intp)

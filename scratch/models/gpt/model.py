@@ -72,8 +72,12 @@ class MLP(Module):
         self.c_proj = Linear(4 * n_embd, n_embd, bias)
         self.dropout = Dropout(dropout)
 
+    @staticmethod
+    def activation(x: Tensor) -> Tensor:
+        return gelu(x)
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(self.c_proj(gelu(self.c_fc(x))))
+        return self.dropout(self.c_proj(self.activation(self.c_fc(x))))
 
 
 class Block(Module):

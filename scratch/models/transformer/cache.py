@@ -24,13 +24,14 @@ class CachedDecoder:
     """Reads the hypotheses' next tokens and scores what follows.
 
     Args: model: its weights, in evaluation mode. source: (B, S). width: hypotheses W of each source.
-    Raises ValueError for subclasses of the model and of its layers: what they do otherwise is not repeated here.
+    Raises ValueError for subclasses of the model and of its layers: what they do otherwise is not repeated here, unless
+        they say that it is (`decodes_alike`).
     """
 
     def __init__(self, model: Transformer, source: Any, width: int = 1):
         for part in model.modules():
             kind = next((kind for kind in REPEATED if isinstance(part, kind)), None)
-            if kind and type(part) is not kind:
+            if kind and type(part) is not kind and not getattr(part, "decodes_alike", False):
                 raise ValueError(f"CachedDecoder repeats {kind.__name__}, got {type(part).__name__}: use cache=False")
         with no_grad():
             memory, padding = model.encode(source)

@@ -41,11 +41,12 @@ def greedy(model: Any, source: Any, max_length: int | None = None, cache: bool =
     longest = _longest(model, max_length)
     with _evaluating(model):
         decoder = _decoder(model, source, 1, cache)
-        token, running, answer = np.full(len(source), BEGIN), np.ones(len(source), bool), []
+        begin, end = _marks(model)
+        token, running, answer = np.full(len(source), begin), np.ones(len(source), bool), []
         for _ in range(longest):
             token = np.where(running, decoder.read(token).argmax(axis=1), model.pad)
             answer.append(token)
-            running &= token != END
+            running &= token != end
             if not running.any():
                 break
     return np.stack(answer, axis=1)
@@ -65,7 +66,8 @@ def beam_search(
     if not isinstance(width, (int, np.integer)) or width < 1 or not alpha >= 0:
         raise ValueError(f"beam_search expected width >= 1 and alpha >= 0, got {width} and {alpha}")
     longest, B = _longest(model, max_length), len(source)
-    tokens = np.full((B, width, 1), BEGIN)
+    begin, end = _marks(model)
+    tokens = np.full((B, width, 1), begin)
     log_p = np.full((B, width), -np.inf)
     log_p[:, 0] = 0  # at first all hypotheses are the same one
     running, lengths = np.ones((B, width), bool), np.zeros((B, width), int)
@@ -83,7 +85,7 @@ def beam_search(
             chosen = longer[row, parent, token]
             log_p = np.where(chosen == np.inf, log_p[row, parent], chosen)
             lengths = lengths[row, parent] + running[row, parent]
-            running = running[row, parent] & (token != END)
+            running = running[row, parent] & (token != end)
             tokens = np.concatenate([tokens[row, parent], token[:, :, None]], axis=2)
             if not (running & (log_p > -np.inf)).any():
                 break
@@ -123,6 +125,11 @@ class RecomputingDecoder:
 
 def _decoder(model: Any, source: Any, width: int, cache: bool) -> Any:
     return (CachedDecoder if cache else RecomputingDecoder)(model, source, width)
+
+
+def _marks(model: Any) -> tuple[int, int]:
+    """The tokens that begin and end an answer; published models have their own."""
+    return getattr(model, "begin", BEGIN), getattr(model, "end", END)
 
 
 def _longest(model: Any, max_length: int | None) -> int:
