@@ -94,6 +94,16 @@ def test_every_token_sees_all_others_and_no_padding():
     np.testing.assert_array_equal(model(x, np.ones_like(x)).data, before)
 
 
+def test_positions_can_be_given():
+    """The second half of a text, at its own places, is the text of which only the second half counts."""
+    model, x = awake(BertForMaskedLM(**TINY)), tokens(2, 8)
+    later = np.tile(np.arange(4, 8), (2, 1))
+    mask = np.repeat([[0, 0, 0, 0, 1, 1, 1, 1]], 2, axis=0)
+    np.testing.assert_allclose(model(x[:, 4:], position_ids=later).data, model(x, mask).data[:, 4:], atol=1e-5)
+    with pytest.raises(ValueError, match=r"position_ids of shape \(2, 8\), got \(2, 4\)"):
+        model(x, position_ids=later)
+
+
 def test_only_the_places_asked_for_are_scored():
     model, x = awake(BertForMaskedLM(**TINY)), tokens(3, 8)
     places = rng.random((3, 8)) < 0.3

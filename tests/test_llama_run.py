@@ -274,7 +274,7 @@ def test_pictures_show_what_the_functions_return(tmp_path, monkeypatch):
     counts = inside.read_by(model, task.validation)
     order = [list("my lord,abc").index(c.get_text()) if c.get_text() != "␣" else 2
              for c in drawn["experts"].axes[0].get_xticklabels()]  # fmt: skip
-    expected = counts[0][:, order] / counts[0][:, order].sum(axis=0)
+    expected = 2 * counts[0][:, order] / counts[0][:, order].sum(axis=0)
     np.testing.assert_allclose(np.asarray(drawn["experts"].axes[0].images[0].get_array()), expected)
 
 

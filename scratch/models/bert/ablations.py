@@ -46,7 +46,7 @@ class SeesItself(SelfAttention):
 class WithoutPositions(Embeddings):
     """A set of characters, in no order."""
 
-    def forward(self, tokens: Tensor, types: Any) -> Tensor:
+    def forward(self, tokens: Tensor, types: Any, places: Any) -> Tensor:
         return self.dropout(self.LayerNorm(self.word_embeddings(tokens) + self.token_type_embeddings(types)))
 
 

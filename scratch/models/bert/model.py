@@ -32,7 +32,7 @@ from scratch.tensor import Parameter, Tensor, as_tensor
 
 
 class Embeddings(Module):
-    """LayerNorm(word + position + token type).  Shapes: (B, T) twice → (B, T, C)"""
+    """LayerNorm(word + position + token type).  Shapes: tokens and types (B, T), places (T,) or (B, T) → (B, T, C)"""
 
     def __init__(self, vocab_size: int, C: int, places: int, types: int, eps: float, dropout: float):
         self.word_embeddings = Embedding(vocab_size, C)
@@ -41,8 +41,8 @@ class Embeddings(Module):
         self.LayerNorm = LayerNorm(C, eps)
         self.dropout = Dropout(dropout)
 
-    def forward(self, tokens: Tensor, types: Any) -> Tensor:
-        x = self.word_embeddings(tokens) + self.position_embeddings(np.arange(tokens.shape[1]))
+    def forward(self, tokens: Tensor, types: Any, places: Any) -> Tensor:
+        x = self.word_embeddings(tokens) + self.position_embeddings(places)
         return self.dropout(self.LayerNorm(x + self.token_type_embeddings(types)))
 
 
@@ -94,9 +94,10 @@ class Bert(Module):
     Args: as in BertConfig. vocab_size: tokens. hidden_size: features of a token, C. num_hidden_layers.
         num_attention_heads. intermediate_size: inside the network. max_position_embeddings: the longest text.
         type_vocab_size: kinds of text. layer_norm_eps. hidden_dropout_prob, attention_probs_dropout_prob: shares set to
-        zero in training. add_pooling_layer: whether `pooled` has its weights.
+        zero in training. initializer_range: standard deviation of the matrices at the start. add_pooling_layer: whether
+        `pooled` has its weights.
     Shapes: input_ids (B, T), whole numbers, 1 ≤ T ≤ max_position_embeddings; attention_mask (B, T), 1 for tokens and 0
-        for padding; token_type_ids (B, T), 0 if not given → (B, T, C).
+        for padding; token_type_ids (B, T), 0 if not given; position_ids (B, T), 0 … T − 1 if not given → (B, T, C).
     Raises ValueError for other shapes, a T out of that range, and a token outside 0 … vocab_size − 1.
     """
 
@@ -112,6 +113,7 @@ class Bert(Module):
         layer_norm_eps: float = 1e-12,
         hidden_dropout_prob: float = 0.0,
         attention_probs_dropout_prob: float = 0.0,
+        initializer_range: float = 0.02,
         add_pooling_layer: bool = True,
     ):
         C = hidden_size
@@ -132,17 +134,21 @@ class Bert(Module):
             ]
         }
         self.pooler = {"dense": Linear(C, C)} if add_pooling_layer else {}
-        initialise(self)
+        initialise(self, initializer_range)
 
-    def forward(self, input_ids: Any, attention_mask: Any = None, token_type_ids: Any = None) -> Tensor:
+    def forward(
+        self, input_ids: Any, attention_mask: Any = None, token_type_ids: Any = None, position_ids: Any = None
+    ) -> Tensor:
         tokens = as_tensor(input_ids)
         if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= self.max_position_embeddings:
             raise ValueError("Bert expected input_ids of shape (B, T) with T from 1 to "
                              f"{self.max_position_embeddings}, got {tokens.shape}")  # fmt: skip
         types = np.zeros(tokens.shape, np.int64) if token_type_ids is None else np.asarray(token_type_ids)
-        if types.shape != tokens.shape:
-            raise ValueError(f"Bert expected token_type_ids of shape {tokens.shape}, got {types.shape}")
-        x, mask = self.embeddings(tokens, types), keys_that_count(attention_mask, tokens.shape)
+        places = np.arange(tokens.shape[1]) if position_ids is None else np.asarray(position_ids)
+        for name, given, ids in (("token_type", True, types), ("position", position_ids is not None, places)):
+            if given and ids.shape != tokens.shape:
+                raise ValueError(f"Bert expected {name}_ids of shape {tokens.shape}, got {ids.shape}")
+        x, mask = self.embeddings(tokens, types, places), keys_that_count(attention_mask, tokens.shape)
         for layer in self.encoder["layer"]:
             x = layer(x, mask)
         return x
@@ -173,26 +179,27 @@ class BertForMaskedLM(Module):
     places only, see forward.
     """
 
-    def __init__(self, **config: Any):
+    def __init__(self, *, initializer_range: float = 0.02, **config: Any):
         self.bert = Bert(**{**config, "add_pooling_layer": False})
         V, C = self.bert.embeddings.word_embeddings.weight.shape
         self.cls = {"predictions": MaskedLMHead(V, C, self.bert.embeddings.LayerNorm.eps)}
         self.cls["predictions"].decoder.weight = self.bert.embeddings.word_embeddings.weight
-        initialise(self)
+        initialise(self, initializer_range)
 
     def forward(
-        self, input_ids: Any, attention_mask: Any = None, token_type_ids: Any = None, places: Any = None
-    ) -> Tensor:
+        self, input_ids: Any, attention_mask: Any = None, token_type_ids: Any = None, position_ids: Any = None,
+        places: Any = None,
+    ) -> Tensor:  # fmt: skip
         """places (B, T) bool: score these only, in reading order; a head for many tokens is most of the work."""
-        x = self.bert(input_ids, attention_mask, token_type_ids)
+        x = self.bert(input_ids, attention_mask, token_type_ids, position_ids)
         return self.cls["predictions"](x if places is None else x[np.asarray(places, bool)])
 
 
-def initialise(model: Module) -> None:
-    """Matrices from N(0, 0.02²), biases 0, norms 1 and 0, as BERT starts."""
+def initialise(model: Module, std: float) -> None:
+    """Matrices from N(0, std²), biases 0, norms 1 and 0, as BERT starts with std 0.02."""
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2:
-            parameter.data[...] = normal(parameter.shape, std=0.02)
+            parameter.data[...] = normal(parameter.shape, std=std)
         elif name.endswith("bias"):
             parameter.data[...] = 0
 

@@ -1,11 +1,11 @@
 """Published BERTs: BertModel and BertForMaskedLM, as `transformers` keeps them, read and written.
 
-    names in the file                                                             here
-    bert.encoder.layer.0.attention.self.query.weight, of every model with a head  the same, without bert. in a Bert
-    encoder.layer.0.attention.self.query.weight, of a BertModel                   the same
-    ...LayerNorm.gamma, ...LayerNorm.beta, in files of 2018                       ...LayerNorm.weight, ...bias
-    cls.predictions.decoder.weight, which may be left out                         the word embedding
-    embeddings.position_ids, cls.seq_relationship                                 not needed
+names in the file                                                             here
+bert.encoder.layer.0.attention.self.query.weight, of every model with a head  the same, without bert. in a Bert
+encoder.layer.0.attention.self.query.weight, of a BertModel                   the same
+...LayerNorm.gamma, ...LayerNorm.beta, in files of 2018                       ...LayerNorm.weight, ...bias
+cls.predictions.decoder.weight, which may be left out                         the word embedding
+embeddings.position_ids, cls.seq_relationship                                 not needed
 """
 
 from __future__ import annotations

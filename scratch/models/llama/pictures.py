@@ -61,24 +61,26 @@ def draw_usage(shares: Array) -> Any:
         panel.set_xticks(np.arange(1, E + 1))
         panel.set_ylim(0, max(1.15 * float(shares.max()), 2 / E))
         label(panel, f"layer {i + 1}", "expert", "" if i else "share of the choices")
-    axes[0, 0].text(0.6, 1 / E, "equal load", fontsize=SMALL, va="bottom")
+    axes[0, 0].text(0.6, 1.02 / E, "equal load", fontsize=SMALL, va="bottom", backgroundcolor="white")
     return page
 
 
 def draw_experts(model: Mixtral, task: Text, most: int = 40) -> Any:
-    """For the most frequent characters, the share of their choices that falls on each expert of each layer."""
+    """For the most frequent characters, how many of them go through each expert of each layer."""
     counts = read_by(model, task.validation)  # (layers, E, V)
     order = np.argsort(-counts[0].sum(axis=0), kind="stable")[:most]
     order = order[counts[0].sum(axis=0)[order] > 0]
     characters = task.tokenizer.decode(order)
     order = order[np.argsort([_kind(c) for c in characters], kind="stable")]
-    shares = counts[:, :, order] / counts[:, :, order].sum(axis=1, keepdims=True)
+    k = model.num_experts_per_tok
+    shares = k * counts[:, :, order] / counts[:, :, order].sum(axis=1, keepdims=True)
     page, axes = viz.figure(len(shares), 1, panel=(8.6, 1.9))
     for i, panel in enumerate(axes[:, 0]):
         drawn = panel.imshow(shares[i], cmap="Blues", vmin=0, vmax=1, aspect="auto")
         panel.set_xticks(np.arange(len(order)), [shown(c) for c in task.tokenizer.decode(order)], fontsize=SMALL)
         panel.set_yticks(np.arange(shares.shape[1]), [str(e + 1) for e in range(shares.shape[1])], fontsize=SMALL)
-        label(panel, f"layer {i + 1}: share of a character's choices, by expert", "", "expert")
+        label(panel, f"layer {i + 1}: share of a character's appearances that go through each expert", "", "expert")
+        panel.grid(False)
         page.colorbar(drawn, ax=panel, fraction=0.02, pad=0.01)
     return page
 
