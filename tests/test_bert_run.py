@@ -28,7 +28,7 @@ from tests.test_bert import TINY, awake
 
 SHIPPED = resources.files("scratch.models.bert") / "weights.safetensors"
 SHORT: dict = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12,
-               "max_position_embeddings": 8, "short": 4, "short_steps": 2, "steps": 6, "batch_size": 5, "warmup": 2,
+               "max_position_embeddings": 8, "steps": 6, "batch_size": 5, "warmup": 2,
                "evaluate_every": 3, "clip": 0.5, "lr": 0.02, "final_lr": 0.002, "weight_decay": 0.3}  # fmt: skip
 # 2 steps up, then half a cosine from lr at step 2 to final_lr at step 6
 RATES = [0.01, 0.02, *(0.002 + 0.009 * (1 + math.cos(math.pi * k / 4)) for k in range(4))]
@@ -163,13 +163,9 @@ def test_the_training_loop_is_the_loop_that_it_says(shards, dropout, tmp_path, m
     batches, losses, norms = TextWindows(task.train, 8, 5, 0), [], []
     for n in range(6):
         y, _ = next(batches)
-        at = None
-        if n < 2:  # the first and the second half of each window beside each other, at their own places
-            y = np.concatenate([y[:, None, :4], y[:, None, 4:]], axis=1).reshape(10, 4)
-            at = np.tile(np.arange(8).reshape(2, 4), (5, 1))
         with stream(0, n):
             x, places = masking.hide(y, 5, generator())
-            log_p = log_softmax(model(x, position_ids=at), dim=-1)
+            log_p = log_softmax(model(x), dim=-1)
         loss = -(log_p * (np.eye(6)[y] * places[..., None])).sum() / float(places.sum())
         optimizer.zero_grad()
         loss.backward()
@@ -233,7 +229,6 @@ def test_a_set_without_a_test_part_reports_its_validation_loss():
     ("changes", "message"),
     [
         ({"hidden_size": 10}, "hidden_size must be a multiple of num_attention_heads, got 10 and 4"),
-        ({"short": 24}, "short must divide max_position_embeddings, got 24 and 64"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"lr": math.inf}, "lr must be a number of at least final_lr, got inf"),
         ({"dropout": 1.5}, "dropout must be from 0 to 1, got 1.5"),
@@ -337,7 +332,7 @@ def test_the_shipped_weights_give_the_loss_on_their_card():
 
 def test_each_ablation_takes_away_what_it_says():
     x, y = rng.integers(0, 6, (3, 8)), rng.integers(0, 5, (3, 8))
-    places, made, at = rng.random((3, 8)) < 0.5, {}, np.tile(np.arange(8), (3, 1))
+    places, made = rng.random((3, 8)) < 0.5, {}
     for name, (_, make) in ablations.ABLATIONS.items():
         manual_seed(0)
         made[name] = make(Settings(**SHORT), 5).to(np.float64)
@@ -346,7 +341,7 @@ def test_each_ablation_takes_away_what_it_says():
         gradients = []
         for shards in (1, 2):
             made[name].zero_grad()
-            ShardedLoss(made[name], summed_loss, shards)(x, y, places, at).backward()
+            ShardedLoss(made[name], summed_loss, shards)(x, y, places).backward()
             gradients.append([p.grad for p in made[name].parameters()])
         for one, other in zip(*gradients, strict=True):
             assert (one is None) == (other is None), name
@@ -363,7 +358,7 @@ def test_each_ablation_takes_away_what_it_says():
     assert np.abs(made["no attention"](first).data - made["no attention"](x).data)[:, 1:].max() == 0
     constant = np.full((1, 8), 2)
     assert np.ptp(made["no positions"](constant).data, axis=1).max() < 1e-12 < np.ptp(made["as it is"](constant).data)
-    h = 6.0 * made["pre-norm"].bert.embeddings(x, np.zeros_like(x), at)
+    h = 6.0 * made["pre-norm"].bert.embeddings(x, np.zeros_like(x), np.arange(8))
     for name, normed in (("as it is", True), ("pre-norm", False)):
         spread = made[name].bert.encoder["layer"][0](h, None).data.std(axis=-1)
         assert np.allclose(spread, 1, atol=0.1) == normed, name

@@ -39,17 +39,13 @@ class Settings:
     """Attention heads of each layer."""
     intermediate_size: int = 384
     """Features inside each layer's network."""
-    max_position_embeddings: int = 64
-    """The context: how many tokens the model sees at a time."""
-    short: int = 16
-    """Length of the pieces that windows are cut into at first; it divides max_position_embeddings."""
-    short_steps: int = 3000
-    """Steps with such pieces; then whole windows."""
+    max_position_embeddings: int = 32
+    """The context: how many tokens the model sees at a time. In longer ones a gap's neighbours are found later."""
     dropout: float = 0.0
     """Share of features and of attention weights set to zero at random in every step."""
-    steps: int = 6000
+    steps: int = 5000
     """Updates of the weights."""
-    batch_size: int = 16
+    batch_size: int = 32
     """Windows in each step."""
     lr: float = 2e-3
     """Learning rate at its highest, after the warm-up."""
@@ -81,9 +77,6 @@ class Settings:
                 raise ValueError(f"{name} must be from 0 to {'below ' * (name == 'beta2')}1, got {getattr(self, name)}")
         if math.isinf(self.lr) or not self.final_lr <= self.lr:
             raise ValueError(f"lr must be a number of at least final_lr, got {self.lr} and {self.final_lr}")
-        if self.max_position_embeddings % self.short:
-            raise ValueError("short must divide max_position_embeddings, got "
-                             f"{self.short} and {self.max_position_embeddings}")  # fmt: skip
         if self.hidden_size % self.num_attention_heads:
             raise ValueError("hidden_size must be a multiple of num_attention_heads, got "
                              f"{self.hidden_size} and {self.num_attention_heads}")  # fmt: skip
@@ -91,13 +84,13 @@ class Settings:
 
 LOWEST = {"hidden_size": 1, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 1,
           "max_position_embeddings": 1, "steps": 1, "batch_size": 1, "evaluate_every": 1, "save_every": 1, "shards": 1,
-          "short": 1, "short_steps": 0, "lr": 0, "final_lr": 0, "warmup": 0, "weight_decay": 0, "clip": 0,
+          "lr": 0, "final_lr": 0, "warmup": 0, "weight_decay": 0, "clip": 0,
           "seed": 0}  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    "quick": {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "steps": 1200, "batch_size": 16,
-              "warmup": 100, "lr": 4e-3, "short_steps": 800, "evaluate_every": 400},
+    "quick": {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "max_position_embeddings": 16,
+              "steps": 1200, "batch_size": 64, "warmup": 100, "lr": 4e-3, "evaluate_every": 400},
 }  # fmt: skip
 
 
@@ -121,22 +114,9 @@ def decayed_apart(model: BertForMaskedLM, weight_decay: float) -> list[dict]:
     ]
 
 
-def summed_loss(
-    model: BertForMaskedLM, x: np.ndarray, y: np.ndarray, places: np.ndarray, positions: np.ndarray
-) -> tuple[Tensor, float]:
+def summed_loss(model: BertForMaskedLM, x: np.ndarray, y: np.ndarray, places: np.ndarray) -> tuple[Tensor, float]:
     """(sum of the cross-entropies at the places asked for, how many), as ShardedLoss wants it.  Shapes: (B, T) each"""
-    scores = model(x, position_ids=positions, places=places)
-    return cross_entropy(scores, y[places], reduction="sum"), int(places.sum())
-
-
-def in_pieces(windows: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """(the windows cut into pieces of `length`, the position of each of their tokens).  (B, T) → (B·T/length, length)
-
-    In a short text a gap's neighbours are few among few: they are found soon, and then in long texts too. In whole
-    windows from the start, the loss stays where the frequencies of characters are for a thousand steps.
-    """
-    positions = np.broadcast_to(np.arange(windows.shape[1]), windows.shape)
-    return windows.reshape(-1, length), positions.reshape(-1, length)
+    return cross_entropy(model(x, places=places), y[places], reduction="sum"), int(places.sum())
 
 
 def train(settings: Settings, run: Run, make: Callable[[Settings, int], BertForMaskedLM] = build) -> None:
@@ -144,23 +124,22 @@ def train(settings: Settings, run: Run, make: Callable[[Settings, int], BertForM
     manual_seed(settings.seed)
     task = load_task(settings)
     mask = len(task.tokenizer)  # the token after all characters
-    whole = settings.max_position_embeddings
 
     model = make(settings, mask)
     optimizer = AdamW(decayed_apart(model, settings.weight_decay), betas=(0.9, settings.beta2))
     warmup = min(settings.warmup, settings.steps // 2)
     schedule = cosine(settings.lr, settings.steps, warmup=warmup, final=settings.final_lr)
-    batches = TextWindows(task.train, whole, settings.batch_size, settings.seed)
+    batches = TextWindows(task.train, settings.max_position_embeddings, settings.batch_size, settings.seed)
     loss_of = ShardedLoss(model, summed_loss, settings.shards)
 
     run.track(model=model, optimizer=optimizer, batches=batches)
     run.introduce(f"{settings.data}: {task}", model, first_loss=(f"ln {mask + 1}", math.log(mask + 1)))
 
     for step in run.steps(settings.steps, settings.save_every):
-        y, positions = in_pieces(next(batches)[0], settings.short if step < settings.short_steps else whole)
+        y, _ = next(batches)
         with stream(settings.seed, step):  # gaps and dropout are a function of seed and step
             x, places = hide(y, mask, generator())
-            loss = loss_of(x, y, places, positions)
+            loss = loss_of(x, y, places)
         run.require_finite(loss, model, x)
 
         optimizer.zero_grad()
