@@ -113,7 +113,7 @@ def test_the_best_discriminator_costs_two_logarithms_less_the_divergence():
 def some_critics():
     """(critic, x, labels): perceptron, convolutions whose last row no kernel reaches, told the class, a mere layer."""
     manual_seed(1)
-    odd = DCGANCritic((2, 3))
+    odd = DCGANCritic((2, 3, 2))
     odd.shape = (1, 9, 12)
     odd.net = Sequential(Conv2d(1, 2, 4, 2, 1), LeakyReLU(0.2), Conv2d(2, 3, 3, 2, dilation=(1, 2)), ReLU(),
                          Flatten(), Linear(3, 1))  # fmt: skip
@@ -303,24 +303,29 @@ def test_what_cannot_be_normalised_is_refused():
 
 
 def test_every_layer_of_a_discriminator_is_wrapped():
-    critic = spectral_norm(DCGANCritic((2, 3)))
+    critic = spectral_norm(DCGANCritic((2, 3, 2)))
     assert [type(layer).__name__ for layer in critic.net] == [
-        "SpectralNorm", "LeakyReLU", "SpectralNorm", "LeakyReLU", "Flatten", "SpectralNorm",
+        *["SpectralNorm", "LeakyReLU"] * 3, "Flatten", "SpectralNorm",
     ]  # fmt: skip
-    assert sum(name.endswith("original") for name in critic.state_dict()) == 3
+    assert sum(name.endswith("original") for name in critic.state_dict()) == 4
 
 
 # -- the networks ------------------------------------------------------------------------------------------------
 
 
 def test_shapes_and_numbers_of_parameters():
-    gan = training.build(Settings(), training.load_task("digits"))
+    digits = training.load_task("digits")
+    gan = training.build(Settings(conditional=False), digits)
     z, x = mixed(5, 64).astype(np.float32), mixed(5, 1, 28, 28).astype(np.float32)
     images = gan.generator(z)
     assert images.shape == (5, 1, 28, 28) and np.abs(images.data).max() <= 1
     assert gan(z).shape == gan.discriminator(x).shape == (5,)
-    # 64·3136 + 2·64 + 64·32·16 + 2·32 + 32·16 + 1, and 32·16 + 32 + 64·32·16 + 2·64 + 3136 + 1
-    assert (gan.generator.count_parameters(), gan.discriminator.count_parameters()) == (234_177, 36_577)
+    # 64·2048 + 2·128 + 128·64·9 + 2·64 + 64·32·16 + 2·32 + 32·16 + 1,
+    # and 32·16 + 32 + 64·32·16 + 2·64 + 128·64·9 + 2·128 + 2048 + 1
+    assert (gan.generator.count_parameters(), gan.discriminator.count_parameters()) == (238_529, 109_473)
+    told = training.build(Settings(), digits)  # 16 more numbers of noise and 10·16 of classes; a channel and 10·784
+    assert told.generator.count_parameters() == 238_529 + 16 * 2048 + 160
+    assert told.discriminator.count_parameters() == 109_473 + 32 * 16 + 7840
 
 
 def test_dcgan_starts_as_published():
@@ -338,10 +343,10 @@ def test_dcgan_starts_as_published():
 @pytest.mark.parametrize("kind", [DCGANCritic, DCGANDiscriminator])
 def test_both_are_what_each_alone_is(kind):
     manual_seed(0)
-    critic, x, fake = kind((2, 3)).to(np.float64), mixed(4, 1, 28, 28), mixed(4, 1, 28, 28)
+    critic, x, fake = kind((2, 3, 2)).to(np.float64), mixed(4, 1, 28, 28), mixed(4, 1, 28, 28)
     for one, other in zip(critic.both(x, fake), (critic(x), critic(fake)), strict=True):
         np.testing.assert_allclose(one.data, other.data, rtol=1e-12)
-    told, labels = ConditionalDiscriminator(kind((2, 3), 2).to(np.float64), 4).to(np.float64), np.array([3, 0, 1, 1])
+    told, labels = ConditionalDiscriminator(kind((2, 3, 2), 2).to(np.float64), 4).to(np.float64), np.array([3, 0, 1, 1])
     for one, other in zip(told.both(x, fake, labels), (told(x, labels), told(fake, labels)), strict=True):
         np.testing.assert_allclose(one.data, other.data, rtol=1e-12)
 
@@ -372,10 +377,10 @@ def test_the_class_makes_a_difference_and_only_where_it_is_asked():
         (lambda: Settings(lr=-1), "lr must be at least 0, got -1"),
         (lambda: Settings(lr=math.nan), "lr must be at least 0, got nan"),
         (lambda: Settings(beta1=1.5), "beta1 must be from 0 to 1, got 1.5"),
-        (lambda: Settings(weight=math.inf), "lr and weight must be finite"),
+        (lambda: Settings(ratio=math.inf), "ratio must be a finite number, got inf"),
+        (lambda: Settings(weight=math.inf), "weight must be a finite number, got inf"),
         (lambda: Settings(widths=()), "widths must be at least one number"),
-        (lambda: Settings(widths=(8,)), "two numbers, at 14×14 and 7×7"),
-        (lambda: Settings(data="spirals", conditional=True), "conditional needs classes, and spirals"),
+        (lambda: Settings(widths=(8,)), "are three, at 14×14, 7×7 and 4×4"),
         (lambda: Settings(penalty="gradient"), "a penalty on the slope needs norm none"),
     ],
 )  # fmt: skip
@@ -404,8 +409,8 @@ def test_gradients_of_both_losses_through_perceptrons():
 
 def test_gradients_through_a_conditional_dcgan():
     manual_seed(0)
-    gan = GAN(ConditionalGenerator(DCGANGenerator(3, (1, 2)), 2, 1),
-              ConditionalDiscriminator(DCGANDiscriminator((1, 2), 2), 2)).to(np.float64)  # fmt: skip
+    gan = GAN(ConditionalGenerator(DCGANGenerator(3, (1, 2, 2)), 2, 1),
+              ConditionalDiscriminator(DCGANDiscriminator((1, 2, 2), 2), 2)).to(np.float64)  # fmt: skip
     for name, p in gan.named_parameters():
         p.data += 0.1 * mixed(*p.shape) * ("label" not in name)
     gan.discriminator.label.requires_grad_(False)  # 784 numbers a class, which an embedding's own test has
@@ -429,13 +434,17 @@ CASES = {
 }
 
 
+def case(name: str) -> Settings:
+    return Settings(**{"conditional": False, **CASES[name]})
+
+
 def small(settings: Settings) -> GAN:
     manual_seed(0)
     if settings.data == "spirals":
         return GAN(MLPGenerator(4, (8, 7)), MLPDiscriminator(2, (6, 8)))
     told = 3 if settings.conditional else 0
-    maker = DCGANGenerator(4 + told, (3, 4))
-    judge = (DCGANDiscriminator if settings.norm == "batch" else DCGANCritic)((3, 4), 1 + bool(told))
+    maker = DCGANGenerator(4 + told, (3, 4, 2))
+    judge = (DCGANDiscriminator if settings.norm == "batch" else DCGANCritic)((3, 4, 2), 1 + bool(told))
     judge = spectral_norm(judge) if settings.norm == "spectral" else judge
     return GAN(ConditionalGenerator(maker, 5, 3), ConditionalDiscriminator(judge, 5)) if told else GAN(maker, judge)
 
@@ -446,8 +455,8 @@ def small_twin(settings: Settings):
     if settings.data == "spirals":
         return twins.GAN(twins.mlp_generator(4, (8, 7)), twins.mlp_discriminator((6, 8)))
     told = 3 if settings.conditional else 0
-    maker = twins.dcgan_generator(4 + told, 3, 4)
-    judge = twins.dcgan_discriminator(3, 4, settings.norm, 1 + bool(told))
+    maker = twins.dcgan_generator(4 + told, 3, 4, 2)
+    judge = twins.dcgan_discriminator(3, 4, 2, settings.norm, 1 + bool(told))
     if told:
         maker, judge = twins.ConditionalGenerator(maker, 5, 3), twins.ConditionalDiscriminator(judge, 5)
     return twins.GAN(maker, judge, together=settings.norm == "spectral")
@@ -465,7 +474,7 @@ def batches_for(settings: Settings, n: int, real: bool):
 @pytest.mark.parametrize("shards", [1, 2])
 @pytest.mark.parametrize("name", CASES)
 def test_twenty_steps_of_both_players_in_lockstep_with_pytorch(name, shards):
-    train_beside_pytorch(Settings(**CASES[name]), shards)
+    train_beside_pytorch(case(name), shards)
 
 
 def train_beside_pytorch(settings: Settings, shards: int = 1, steps: int = 20) -> None:
@@ -475,7 +484,7 @@ def train_beside_pytorch(settings: Settings, shards: int = 1, steps: int = 20) -
     from tests.twins import gan as twins
 
     gan, twin = small(settings), small_twin(settings)
-    betas, lr = (0.5, 0.9), 2e-3
+    betas, lr = (0.5, 0.9), 1e-3
     about = {"loss": settings.loss, "penalty": settings.penalty, "weight": settings.weight}
     players = []
     for part, loss, theirs, options, real in (
@@ -492,7 +501,7 @@ def train_beside_pytorch(settings: Settings, shards: int = 1, steps: int = 20) -
 
 def nothing_of_the_discriminators_step_reaches_the_generator():
     for name in ("GAN on points", "WGAN-GP on images", "DCGAN"):
-        settings = Settings(**CASES[name])
+        settings = case(name)
         gan = small(settings)
         batch = [a.astype(np.float32) for a in next(batches_for(settings, 4, True))]
         training.discriminator_loss(gan, *batch, settings=settings)[0].backward()

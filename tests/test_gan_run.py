@@ -25,10 +25,11 @@ from scratch.training.folder import CHECKPOINT, LOG
 from scratch.training.report import RESULTS
 from scratch.training.settings import from_json, with_preset
 
-POINTS: dict = {"data": "gaussian_ring", "norm": "none", "widths": (8, 7), "noise": 3, "batch_size": 12, "steps": 6,
-                "evaluate_every": 3, "save_every": 2, "samples": 60, "shards": 1, "lr": 0.01}  # fmt: skip
-DIGITS: dict = {"widths": (2, 3), "noise": 4, "batch_size": 6, "steps": 4, "evaluate_every": 2, "save_every": 2,
-                "samples": 30, "lr": 0.01}  # fmt: skip
+POINTS: dict = {"data": "gaussian_ring", "norm": "none", "conditional": False, "widths": (8, 7), "noise": 3,
+                "batch_size": 12, "steps": 6, "evaluate_every": 3, "save_every": 2, "samples": 60, "shards": 1,
+                "lr": 0.01, "ratio": 1.0}  # fmt: skip
+DIGITS: dict = {"widths": (2, 3, 2), "conditional": False, "noise": 4, "batch_size": 6, "steps": 4,
+                "evaluate_every": 2, "save_every": 2, "samples": 30, "lr": 0.01, "ratio": 1.0}  # fmt: skip
 rng = np.random.default_rng(0)
 
 
@@ -80,8 +81,9 @@ def assert_equal(found, expected) -> None:
 
 def test_the_loop_is_the_one_that_it_says(tmp_path, monkeypatch, ring):
     """Wasserstein with the penalty, two steps of the critic for one of the generator, by hand."""
-    more = {"loss": "wasserstein", "penalty": "gradient", "weight": 3.0, "critic_steps": 2, "beta2": 0.9, "final": 0.5}
-    settings = Settings(**POINTS, **more)
+    more = {"loss": "wasserstein", "penalty": "gradient", "weight": 3.0, "critic_steps": 2, "beta2": 0.9, "final": 0.5,
+            "ratio": 3.0}  # fmt: skip
+    settings = Settings(**POINTS | more)
     manual_seed(0)
     gan = GAN(MLPGenerator(3, (8, 7)), MLPDiscriminator(2, (8, 7))).to(np.float64)
     average = AveragedModel(gan.generator, 0.999)
@@ -89,7 +91,8 @@ def test_the_loop_is_the_one_that_it_says(tmp_path, monkeypatch, ring):
     g = Adam(gan.generator.parameters(), 0.01, (0.5, 0.9))
     batches = Batches(*ring.train.arrays, batch_size=12, seed=0, drop_last=True)
     for step in range(6):
-        d.lr = g.lr = 0.01 * (0.75 + 0.25 * np.cos(np.pi * step / 6))
+        d.lr = 0.01 * (0.75 + 0.25 * np.cos(np.pi * step / 6))
+        g.lr = 3 * d.lr
         with stream(0, step):
             for _ in range(2):
                 x, _ = next(batches)
@@ -237,9 +240,9 @@ def test_presets_build_what_they_say(name, ring, digits):
     settings = with_preset(Settings, PRESETS, name)
     gan = training.build(settings, ring if "gaussian" in settings.data else digits)
     norms = sum(isinstance(m, BatchNorm2d) for m in gan.discriminator.modules())
-    assert norms == (settings.norm == "batch")
+    assert norms == (2 if settings.norm == "batch" else 0)
     assert ("parametrizations" in " ".join(gan.state_dict())) == (settings.norm == "spectral")
-    assert hasattr(gan.generator, "label") == settings.conditional == (name == "conditional")
+    assert hasattr(gan.generator, "label") == settings.conditional == (name == "default")
     assert gan.generator.noise == settings.noise
     if "gaussian" not in settings.data:
         assert gan.generator.count_parameters() * 2 <= 1_000_000  # bytes of the file that ships
@@ -289,7 +292,7 @@ def test_digits_are_judged_by_class_and_distance(digits):
 
 def test_drawing_is_by_seed_in_evaluation_and_class_after_class():
     manual_seed(0)
-    maker = DCGANGenerator(4, (2, 3))
+    maker = DCGANGenerator(4, (2, 3, 2))
     before = maker.state_dict()["net.2.running_mean"].copy()
     one, two, other = drawn(maker, 7, 0), drawn(maker, 7, 0), drawn(maker, 7, 1)
     assert (one == two).all() and (one != other).any() and maker.training
@@ -386,15 +389,17 @@ def test_a_run_of_another_model_or_without_weights_is_refused(tmp_path):
 def test_every_ablation_builds_what_it_says(group, ring, digits):
     task = digits if group == "digits" else ring
     for name, (changes, make) in ablations.GROUPS[group].items():
-        settings = Settings(**{**PRESETS[ablations.PRESET[group]], **changes, "widths": (2, 3)})
+        settings = Settings(**{**PRESETS[ablations.PRESET[group]], **changes, "widths": (2, 3, 2)})
         gan = make(settings, task)
         norms = sum(isinstance(m, BatchNorm2d) for m in gan.modules())
-        assert norms == (0 if group != "digits" or name == "no batch norm" else 3), name
+        expected = {"no batch norm": 0, "spectral norm and hinge loss": 3}
+        assert norms == (expected.get(name, 5) if group == "digits" else 0), name
         if name == "real and fake in one batch norm":
-            x, fake = task.train.inputs[:4], -task.train.inputs[4:8]
-            together = gan.discriminator(np.concatenate([x, fake])).data
-            np.testing.assert_array_equal(np.concatenate([a.data for a in gan.discriminator.both(x, fake)]), together)
-            assert np.abs(together[:4] - gan.discriminator(x).data).max() > 1e-4
+            x, fake, y = task.train.inputs[:4], -task.train.inputs[4:8], task.train.targets[:4]
+            together = gan.discriminator(np.concatenate([x, fake]), np.concatenate([y, y])).data
+            both = gan.discriminator.both(x, fake, y)
+            np.testing.assert_array_equal(np.concatenate([a.data for a in both]), together)
+            assert np.abs(together[:4] - gan.discriminator(x, y).data).max() > 1e-4
 
 
 def test_an_ablation_is_measured(tmp_path, monkeypatch, ring):
@@ -445,4 +450,3 @@ def test_a_film_of_points_is_kept_at_moments_ever_further_apart(ring):
     gan.discriminator.net[2].weight.data *= 1e7
     unbounded.record(gan, 10)
     assert np.isfinite(unbounded.frames[0][1]).all()
-

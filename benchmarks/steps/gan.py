@@ -1,4 +1,4 @@
-"""DCGAN on 28×28, channels 32 and 64, batch 64: one step of the discriminator and one of the generator, Adam each.
+"""DCGAN on 28×28, channels 32, 64 and 128, batch 64: one step of the discriminator and one of the generator, Adam each.
 
 The discriminator's step makes its own fake images, as the training loop does; both networks are in training mode.
 """
@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-BATCH, NOISE, WIDTHS = 64, 64, (32, 64)
+BATCH, NOISE, WIDTHS = 64, 64, (32, 64, 128)
 LR, BETAS = 2e-4, (0.5, 0.999)
 REFERENCE = "PyTorch, fused Adam"
 

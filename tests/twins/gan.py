@@ -40,23 +40,25 @@ def mlp_discriminator(hidden: Sequence[int]) -> Discriminator:
     return Discriminator(perceptron([2, *hidden, 1], nn.LeakyReLU(0.2)))
 
 
-def dcgan_generator(noise: int, fine: int, coarse: int) -> Net:
+def dcgan_generator(noise: int, fine: int, middle: int, coarse: int) -> Net:
     return Net(nn.Sequential(
-        nn.Linear(noise, coarse * 49, bias=False), nn.Unflatten(1, (coarse, 7, 7)), nn.BatchNorm2d(coarse), nn.ReLU(),
-        nn.ConvTranspose2d(coarse, fine, 4, 2, 1, bias=False), nn.BatchNorm2d(fine), nn.ReLU(),
+        nn.Linear(noise, coarse * 16, bias=False), nn.Unflatten(1, (coarse, 4, 4)), nn.BatchNorm2d(coarse), nn.ReLU(),
+        nn.ConvTranspose2d(coarse, middle, 3, 2, 1, bias=False), nn.BatchNorm2d(middle), nn.ReLU(),
+        nn.ConvTranspose2d(middle, fine, 4, 2, 1, bias=False), nn.BatchNorm2d(fine), nn.ReLU(),
         nn.ConvTranspose2d(fine, 1, 4, 2, 1), nn.Tanh(),
     ))  # fmt: skip
 
 
-def dcgan_discriminator(fine: int, coarse: int, norm: str, channels: int = 1) -> Discriminator:
+def dcgan_discriminator(fine: int, middle: int, coarse: int, norm: str, channels: int = 1) -> Discriminator:
     def maybe(layer: nn.Module) -> nn.Module:
         return spectral_norm(layer) if norm == "spectral" else layer
 
     layers = [maybe(nn.Conv2d(channels, fine, 4, 2, 1)), nn.LeakyReLU(0.2)]
-    layers += [maybe(nn.Conv2d(fine, coarse, 4, 2, 1, bias=norm != "batch"))]
-    layers += [nn.BatchNorm2d(coarse)] if norm == "batch" else []
-    layers += [nn.LeakyReLU(0.2), nn.Flatten(), maybe(nn.Linear(coarse * 49, 1))]
-    return Discriminator(nn.Sequential(*layers))
+    for n, m, size in ((fine, middle, 4), (middle, coarse, 3)):
+        layers += [maybe(nn.Conv2d(n, m, size, 2, 1, bias=norm != "batch"))]
+        layers += [nn.BatchNorm2d(m)] if norm == "batch" else []
+        layers += [nn.LeakyReLU(0.2)]
+    return Discriminator(nn.Sequential(*layers, nn.Flatten(), maybe(nn.Linear(coarse * 16, 1))))
 
 
 class ConditionalGenerator(nn.Module):

@@ -2,8 +2,10 @@
 
     z (B, noise) ─► G ─► x̂ (B, 1, 28, 28) ─► D ─► (B,) how real it looks        x (B, 1, 28, 28) ─► D ─► (B,)
 
-    DCGAN   G  z ─ Linear ─ BN, ReLU (w₂, 7, 7) ─ ConvT 4×4, stride 2 ─ BN, ReLU (w₁, 14, 14) ─ ConvT ─ tanh (1, 28, 28)
-            D  x ─ Conv 4×4, stride 2 ─ LeakyReLU (w₁, 14, 14) ─ Conv ─ BN, LeakyReLU (w₂, 7, 7) ─ Linear ─► (1)
+    DCGAN, BN batch norm, ÷2 a convolution of stride 2, ×2 a transposed one, w₁ w₂ w₃ channels
+
+    G  z ─ Linear ─ BN, ReLU (w₃, 4, 4) ─ ×2, BN, ReLU (w₂, 7, 7) ─ ×2, BN, ReLU (w₁, 14, 14) ─ ×2 ─ tanh (1, 28, 28)
+    D  x ─ ÷2, LeakyReLU (w₁, 14, 14) ─ ÷2, BN, LeakyReLU (w₂, 7, 7) ─ ÷2, BN, LeakyReLU (w₃, 4, 4) ─ Linear ─► (1)
 
 Every discriminator answers with one number a row and no sigmoid: losses.py takes logits, and a critic's number is none.
 """
@@ -48,17 +50,18 @@ class MLPGenerator(Generator):
 class DCGANGenerator(Generator):
     """Images of 28×28 from noise, by transposed convolutions  (Radford et al. 2016, figure 1)
 
-    The published network for 64×64 has five layers from 4×4 up; 28×28 needs three from 7×7. No bias before a batch
-    norm, which would take it out again.
+    The published network for 64×64 has five layers from 4×4 up; 28×28 needs four. No bias before a batch norm, which
+    would take it out again.
     Shapes: z (B, noise) → (B, channels, 28, 28), from −1 to 1.
     """
 
-    def __init__(self, noise: int = 64, widths: Sequence[int] = (32, 64), channels: int = 1):
-        fine, coarse = widths
+    def __init__(self, noise: int = 64, widths: Sequence[int] = (32, 64, 128), channels: int = 1):
+        fine, middle, coarse = widths
         self.noise = noise
         self.net = Sequential(
-            Linear(noise, coarse * 49, bias=False), Unflatten(1, (coarse, 7, 7)), BatchNorm2d(coarse), ReLU(),
-            ConvTranspose2d(coarse, fine, 4, 2, 1, bias=False), BatchNorm2d(fine), ReLU(),
+            Linear(noise, coarse * 16, bias=False), Unflatten(1, (coarse, 4, 4)), BatchNorm2d(coarse), ReLU(),
+            ConvTranspose2d(coarse, middle, 3, 2, 1, bias=False), BatchNorm2d(middle), ReLU(),
+            ConvTranspose2d(middle, fine, 4, 2, 1, bias=False), BatchNorm2d(fine), ReLU(),
             ConvTranspose2d(fine, channels, 4, 2, 1), Tanh(),
         )  # fmt: skip
         self.apply(start_as_dcgan)
@@ -98,17 +101,17 @@ class MLPDiscriminator(Discriminator):
 
 
 class DCGANCritic(Discriminator):
-    """Two convolutions of stride 2 and a Linear, without batch norm, as a slope's penalty and spectral norm want it.
+    """Three convolutions of stride 2 and a Linear, without batch norm, as a slope's penalty and spectral norm want it.
 
     Shapes: (B, channels, 28, 28) → (B,)
     """
 
-    def __init__(self, widths: Sequence[int] = (32, 64), channels: int = 1):
-        fine, coarse = widths
+    def __init__(self, widths: Sequence[int] = (32, 64, 128), channels: int = 1):
+        fine, middle, coarse = widths
         self.shape = (channels, 28, 28)
         self.net = Sequential(
-            Conv2d(channels, fine, 4, 2, 1), LeakyReLU(SLOPE), Conv2d(fine, coarse, 4, 2, 1), LeakyReLU(SLOPE),
-            Flatten(), Linear(coarse * 49, 1),
+            Conv2d(channels, fine, 4, 2, 1), LeakyReLU(SLOPE), Conv2d(fine, middle, 4, 2, 1), LeakyReLU(SLOPE),
+            Conv2d(middle, coarse, 3, 2, 1), LeakyReLU(SLOPE), Flatten(), Linear(coarse * 16, 1),
         )  # fmt: skip
 
 
@@ -118,12 +121,14 @@ class DCGANDiscriminator(Discriminator):
     Shapes: (B, channels, 28, 28) → (B,)
     """
 
-    def __init__(self, widths: Sequence[int] = (32, 64), channels: int = 1):
-        fine, coarse = widths
+    def __init__(self, widths: Sequence[int] = (32, 64, 128), channels: int = 1):
+        fine, middle, coarse = widths
         self.shape = (channels, 28, 28)
         self.net = Sequential(
-            Conv2d(channels, fine, 4, 2, 1), LeakyReLU(SLOPE), Conv2d(fine, coarse, 4, 2, 1, bias=False),
-            BatchNorm2d(coarse), LeakyReLU(SLOPE), Flatten(), Linear(coarse * 49, 1),
+            Conv2d(channels, fine, 4, 2, 1), LeakyReLU(SLOPE),
+            Conv2d(fine, middle, 4, 2, 1, bias=False), BatchNorm2d(middle), LeakyReLU(SLOPE),
+            Conv2d(middle, coarse, 3, 2, 1, bias=False), BatchNorm2d(coarse), LeakyReLU(SLOPE),
+            Flatten(), Linear(coarse * 16, 1),
         )  # fmt: skip
         self.apply(start_as_dcgan)
 

@@ -50,22 +50,24 @@ class Settings:
     """Of the penalty; with clip, 1/weight is where the weights are clipped."""
     norm: Literal["batch", "spectral", "none"] = "batch"
     """What stands in an image's discriminator; in that of points, batch norm does not."""
-    conditional: bool = False
-    """Whether both networks are told the class."""
+    conditional: bool = True
+    """Whether both networks are told the class of an image; points have none."""
     noise: int = 64
     """Numbers that the generator starts from."""
-    widths: tuple[int, ...] = (32, 64)
-    """Channels at 14×14 and at 7×7; for points, units of each hidden layer."""
+    widths: tuple[int, ...] = (32, 64, 128)
+    """Channels at 14×14, 7×7 and 4×4; for points, units of each hidden layer."""
     critic_steps: int = 1
     """Updates of the discriminator for one of the generator."""
     decay: float = 0.999
     """Of the moving average of the generator's weights, which draws the samples; 0 keeps none."""
-    steps: int = 4000
+    steps: int = 3000
     """Updates of the generator."""
     batch_size: int = 64
     """Real examples, and as many fake ones, in each step."""
-    lr: float = 5e-4
-    """Learning rate of both networks at the beginning."""
+    lr: float = 3e-4
+    """Learning rate of the discriminator at the beginning."""
+    ratio: float = 3.0
+    """The generator's learning rate, in units of the discriminator's."""
     final: float = 0.0
     """The share of it that is left at the end, along a cosine; 1 keeps it constant."""
     beta1: float = 0.5
@@ -74,7 +76,7 @@ class Settings:
     """Of Adam: how long the mean of the squares remembers."""
     samples: int = 1000
     """How many samples the report judges."""
-    evaluate_every: int = 500
+    evaluate_every: int = 250
     """Steps between two looks at the validation set."""
     save_every: int = 500
     """Steps between two checkpoints."""
@@ -90,24 +92,23 @@ class Settings:
         for name in ("decay", "beta1", "beta2", "final"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
-        if math.isinf(self.lr) or math.isinf(self.weight):
-            raise ValueError(f"lr and weight must be finite numbers, got {self.lr} and {self.weight}")
+        for name in ("lr", "ratio", "weight"):
+            if math.isinf(getattr(self, name)):
+                raise ValueError(f"{name} must be a finite number, got {getattr(self, name)}")
         if not self.widths or any(width < 1 for width in self.widths):
             raise ValueError(f"widths must be at least one number, each at least 1, got {self.widths}")
         images = self.data in ("digits", "mnist")
-        if images and len(self.widths) != 2:
-            raise ValueError(f"widths of an image's networks are two numbers, at 14×14 and 7×7, got {self.widths}")
-        if self.conditional and not images:
-            raise ValueError(f"conditional needs classes, and {self.data} is learnt without")
+        if images and len(self.widths) != 3:
+            raise ValueError(f"widths of an image's networks are three, at 14×14, 7×7 and 4×4, got {self.widths}")
         if self.penalty in ("gradient", "r1") and self.norm != "none" and images:
             raise ValueError(f"a penalty on the slope needs norm none: the slope of norm {self.norm} has no exact form")
 
 
-LOWEST = {"weight": 0, "noise": 1, "critic_steps": 1, "steps": 1, "batch_size": 2, "lr": 0, "samples": 2,
-          "evaluate_every": 1, "save_every": 1, "seed": 0, "shards": 1}  # fmt: skip
+LOWEST = {"weight": 0, "noise": 1, "critic_steps": 1, "steps": 1, "batch_size": 2, "lr": 0, "ratio": 0,
+          "samples": 2, "evaluate_every": 1, "save_every": 1, "seed": 0, "shards": 1}  # fmt: skip
 
-POINTS = {"norm": "none", "noise": 16, "widths": (128, 128, 128), "batch_size": 256, "samples": 2500, "shards": 1,
-          "evaluate_every": 500, "save_every": 1000}  # fmt: skip
+POINTS = {"norm": "none", "conditional": False, "noise": 16, "widths": (128, 128, 128), "batch_size": 256, "ratio": 1.0,
+          "samples": 2500, "evaluate_every": 500, "save_every": 1000, "shards": 1}  # fmt: skip
 
 RING = {**POINTS, "data": "gaussian_ring", "penalty": "r1", "weight": 0.1, "lr": 1e-3, "beta1": 0.0, "beta2": 0.99}
 
@@ -117,8 +118,6 @@ PRESETS: dict[str, dict] = {
     "ring": {**RING, "steps": 6000},
     "grid": {**POINTS, "data": "gaussian_grid", "loss": "wasserstein", "penalty": "gradient", "weight": 0.1,
              "critic_steps": 3, "widths": (128, 128), "lr": 2e-3, "beta2": 0.9, "steps": 8000},
-    "conditional": {"conditional": True},
-    "hinge": {"loss": "hinge", "norm": "spectral", "lr": 1e-3},
 }  # fmt: skip
 
 EMBEDDED = 16  # numbers that a class adds to the noise
@@ -172,7 +171,7 @@ def train(settings: Settings, run: Run, make: Callable[[Settings, Task], GAN] = 
     gan = make(s, task)
     average = AveragedModel(gan.generator, s.decay)
     d_optimizer = Adam(gan.discriminator.parameters(), s.lr, (s.beta1, s.beta2))
-    g_optimizer = Adam(gan.generator.parameters(), s.lr, (s.beta1, s.beta2))
+    g_optimizer = Adam(gan.generator.parameters(), s.ratio * s.lr, (s.beta1, s.beta2))
     d_loss_of = ShardedLoss(gan, partial(discriminator_loss, settings=s), s.shards)
     g_loss_of = ShardedLoss(gan, partial(generator_loss, settings=s), s.shards)
     rate = cosine(s.lr, s.steps, final=s.final * s.lr)
@@ -184,11 +183,11 @@ def train(settings: Settings, run: Run, make: Callable[[Settings, Task], GAN] = 
     run.introduce(f"{s.data}: {task}", gan, first_loss=("2 ln 2", 2 * math.log(2)) if known else None)
 
     for step in run.steps(s.steps, s.save_every):
-        d_optimizer.lr = g_optimizer.lr = rate(step)
+        d_optimizer.lr, g_optimizer.lr = rate(step), s.ratio * rate(step)
         with stream(s.seed, step):  # all noise is a function of seed and step, and drawn before batches are cut
             for _ in range(s.critic_steps):
                 x, y = next(batches)
-                labels = (y,) if s.conditional else ()
+                labels = (y,) if s.conditional and task.classes else ()
                 d_loss = d_loss_of(x, noise(len(x), s), generator().random(len(x)), *labels)
                 run.require_finite(d_loss, gan.discriminator, x, *labels)
                 d_optimizer.zero_grad()
