@@ -25,10 +25,8 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         q, k, v = (p(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in (self.query, self.key, self.value))
-        scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
-        if mask is not None:
-            scores = scores.masked_fill(mask[:, None, None, :] == 0, -torch.inf)
-        return (scores.softmax(dim=-1) @ v).transpose(1, 2).flatten(2)
+        seen = None if mask is None else (mask != 0)[:, None, None, :]
+        return F.scaled_dot_product_attention(q, k, v, seen).transpose(1, 2).flatten(2)
 
 
 class Layer(nn.Module):

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 
-def turned(x: torch.Tensor, theta: float) -> torch.Tensor:
-    """Features i and i + hd/2 as one complex number, times e^(i · place · speed).  x (B, nh, T, hd)"""
-    T, half = x.shape[2], x.shape[3] // 2
+@cache
+def turns(T: int, half: int, theta: float, dtype: torch.dtype) -> torch.Tensor:
+    """e^(i · place · speed)  (T, half)"""
     speeds = theta ** (-torch.arange(half, dtype=torch.float64) / half)
     angles = torch.outer(torch.arange(T, dtype=torch.float64), speeds)
-    z = torch.complex(x[..., :half], x[..., half:]) * torch.polar(torch.ones_like(angles), angles).to(
-        torch.complex128 if x.dtype == torch.float64 else torch.complex64
-    )
+    return torch.polar(torch.ones_like(angles), angles).to(dtype)
+
+
+def turned(x: torch.Tensor, theta: float) -> torch.Tensor:
+    """Features i and i + hd/2 as one complex number, times e^(i · place · speed).  x (B, nh, T, hd)"""
+    half = x.shape[3] // 2
+    kind = torch.complex128 if x.dtype == torch.float64 else torch.complex64
+    z = torch.complex(x[..., :half], x[..., half:]) * turns(x.shape[2], half, theta, kind)
     return torch.cat([z.real, z.imag], dim=-1)
 
 
