@@ -94,6 +94,33 @@ def test_every_token_sees_all_others_and_no_padding():
     np.testing.assert_array_equal(model(x, np.ones_like(x)).data, before)
 
 
+def shifted(mask, shape):
+    """The mask of the key before: the first token is hidden with the last padding."""
+    return np.roll(np.asarray(mask) == 1, 1, axis=1)[:, None, None, :]
+
+
+def turned_round(mask, shape):
+    """True for padding, as in PyTorch's modules."""
+    return (np.asarray(mask) == 0)[:, None, None, :]
+
+
+def queries_for_keys(mask, shape):
+    return (np.asarray(mask) == 1)[:, None, :, None]
+
+
+@pytest.mark.parametrize("fault", [shifted, turned_round, queries_for_keys, lambda mask, shape: None])
+def test_a_planted_fault_in_the_mask_is_seen(fault, monkeypatch):
+    """A padded text differs then from the same text alone."""
+    model, x, mask = awake(BertForMaskedLM(**TINY)), tokens(2, 8), padding(6, 5, T=8)
+    alone = [model(row[None, :n]).data[0] for row, n in zip(x, (6, 5), strict=True)]
+    for planted in (False, True):
+        if planted:
+            monkeypatch.setattr("scratch.models.bert.model.keys_that_count", fault)
+        came = model(x, mask).data
+        off = max(np.abs(came[i, : len(row)] - row).max() for i, row in enumerate(alone))
+        assert (off > 1e-2) == planted
+
+
 def test_positions_can_be_given():
     """The second half of a text, at its own places, is the text of which only the second half counts."""
     model, x = awake(BertForMaskedLM(**TINY)), tokens(2, 8)

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from scratch import Tensor, gradcheck
+from scratch.activations import silu
+from scratch.layers import RMSNorm, rms_norm, rotary
 from scratch.losses import cross_entropy
 from scratch.models.llama import Llama
 from scratch.models.llama.decoder import Decoder
+from scratch.models.llama.model import MLP, Attention
 from scratch.module import Module
 from scratch.optim import AdamW
 from scratch.parallel import ShardedLoss
@@ -47,11 +50,13 @@ def test_gradients_of_the_whole_model(changes):
     gradcheck(lambda: model(x), [], parameters=dict(model.named_parameters()))
 
 
-def test_the_model_is_the_one_of_a_few_plain_lines():
-    """One query at a time, each with the keys that its head shares, rotations as complex numbers."""
-    config = {**TINY, "rope_theta": 50.0, "rms_norm_eps": 1e-2, "tie_word_embeddings": False}
-    model, x = awake(Llama(**config)).to(np.float64), tokens(3, 7)
-    w = model.state_dict()
+CONFIG: dict = {**TINY, "rope_theta": 50.0, "rms_norm_eps": 1e-2, "tie_word_embeddings": False}
+
+
+def plain_scores(w: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """The scores of a model of CONFIG: one query at a time, each with the keys that its head shares, rotations as
+    complex numbers."""
+    B, T = x.shape
 
     def norm(h, name):
         return h / np.sqrt((h * h).mean(-1, keepdims=True) + 1e-2) * w[f"{name}.weight"]
@@ -68,7 +73,7 @@ def test_the_model_is_the_one_of_a_few_plain_lines():
         y = np.zeros_like(h)
         for head in range(4):
             mine, its = slice(4 * head, 4 * head + 4), slice(4 * (head // 2), 4 * (head // 2) + 4)
-            for t in range(7):
+            for t in range(T):
                 scores = [(turn(q[:, t, mine], t) * turn(k[:, s, its], s)).sum(1) / 2 for s in range(t + 1)]
                 e = np.exp(np.stack(scores, axis=1))
                 y[:, t, mine] = (e[..., None] * v[:, : t + 1, its]).sum(1) / e.sum(1)[:, None]
@@ -76,8 +81,65 @@ def test_the_model_is_the_one_of_a_few_plain_lines():
         a = norm(h, f"{layer}.post_attention_layernorm")
         gate, up = (a @ w[f"{layer}.mlp.{name}_proj.weight"].T for name in ("gate", "up"))
         h = h + (gate / (1 + np.exp(-gate)) * up) @ w[f"{layer}.mlp.down_proj.weight"].T
-    expected = norm(h, "model.norm") @ w["lm_head.weight"].T
-    np.testing.assert_allclose(model(x).data, expected, rtol=1e-10, atol=1e-12)
+    return norm(h, "model.norm") @ w["lm_head.weight"].T
+
+
+def test_the_model_is_the_one_of_a_few_plain_lines():
+    model, x = awake(Llama(**CONFIG)).to(np.float64), tokens(3, 7)
+    np.testing.assert_allclose(model(x).data, plain_scores(model.state_dict(), x), rtol=1e-10, atol=1e-12)
+
+
+def pairs_of_neighbours(self, x):
+    return rotary(x, base=self.rope_theta)
+
+
+def turned_the_other_way(self, x):
+    return rotary(x, base=self.rope_theta, pairing="halves", positions=np.arange(x.shape[2])[::-1].copy())
+
+
+def heads_taken_in_turn(self, x):
+    """Query head h with keys h mod nkv, where neighbours should share."""
+    q, k, v = HEADS(self, x)
+    return q[:, [0, 2, 1, 3]], k, v
+
+
+def values_turned_too(self, x):
+    q, k, v = HEADS(self, x)
+    return q, k, self.turn(v)
+
+
+def gate_and_up_exchanged(self, x):
+    return self.down_proj(silu(self.up_proj(x)) * self.gate_proj(x))
+
+
+def not_rescaled(self, x):
+    return rms_norm(x, self.normalized_shape, None, self.eps)
+
+
+def centred_first(self, x):
+    return rms_norm(x - x.mean(axis=-1, keepdims=True), self.normalized_shape, self.weight, self.eps)
+
+
+HEADS = Attention.heads
+FAULTS = [
+    (Attention, "turn", pairs_of_neighbours),
+    (Attention, "turn", turned_the_other_way),
+    (Attention, "turn", lambda self, x: x),
+    (Attention, "heads", heads_taken_in_turn),
+    (Attention, "heads", values_turned_too),
+    (MLP, "forward", gate_and_up_exchanged),
+    (RMSNorm, "forward", not_rescaled),
+    (RMSNorm, "forward", centred_first),
+]
+
+
+@pytest.mark.parametrize(("part", "method", "fault"), FAULTS, ids=[f[2].__name__ for f in FAULTS])
+def test_a_planted_fault_is_seen(part, method, fault, monkeypatch):
+    """Each is the mistake of somebody; the comparison with the plain lines tells it from the model."""
+    model, x = awake(Llama(**CONFIG)).to(np.float64), tokens(3, 7)
+    expected = plain_scores(model.state_dict(), x)
+    monkeypatch.setattr(part, method, fault)
+    assert np.abs(model(x).data - expected).max() > 1e-2
 
 
 def test_a_token_sees_nothing_that_comes_after_it():

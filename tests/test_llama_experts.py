@@ -39,6 +39,29 @@ def test_each_token_goes_through_its_two_likeliest_experts():
     np.testing.assert_allclose(layer.gates(layer.routing).data.sum(axis=1), 1)
 
 
+def test_planted_faults_are_seen(monkeypatch):
+    """Gates as they are, gates of the wrong place, a favourite that is rewarded: none passes for the layer."""
+    layer, x = mixture(), Tensor(rng.standard_normal((6, 5)))
+    right, balance, k = layer(x).data, layer.balance, np.arange(6)[:, None]
+    monkeypatch.setattr(Mixture, "gates", lambda self, r: r.p[k, r.chosen])
+    assert np.abs(layer(x).data - right).max() > 1e-2
+    monkeypatch.undo()
+    gates = Mixture.gates
+    monkeypatch.setattr(Mixture, "gates", lambda self, r: gates(self, r)[:, ::-1])
+    assert np.abs(layer(x).data - right).max() > 1e-2
+    layer.zero_grad()
+    balance().backward()
+    assert layer.gate.weight.grad is not None
+    step = layer.gate.weight.grad.copy()
+    before = balance().item()
+    layer.gate.weight.data -= 0.05 * step
+    layer(x)
+    down = balance().item()
+    layer.gate.weight.data += 0.1 * step  # as a loss of the other sign would go
+    layer(x)
+    assert down < before < balance().item()
+
+
 def test_gradients_through_gates_and_experts():
     """One token's choice is far from changing, so that differences see no jump."""
     layer, x = mixture(), rng.standard_normal((6, 5))
