@@ -117,7 +117,7 @@ PRESETS: dict[str, dict] = {
     "quick": {**RING, "steps": 2000, "evaluate_every": 250},
     "ring": {**RING, "steps": 6000},
     "grid": {**POINTS, "data": "gaussian_grid", "loss": "wasserstein", "penalty": "gradient", "weight": 0.1,
-             "critic_steps": 3, "widths": (128, 128), "lr": 2e-3, "beta2": 0.9, "steps": 8000},
+             "critic_steps": 3, "widths": (128, 128), "lr": 1e-3, "beta2": 0.9, "steps": 12_000},
 }  # fmt: skip
 
 EMBEDDED = 16  # numbers that a class adds to the noise
