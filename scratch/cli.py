@@ -1,4 +1,4 @@
-"""The command `scratch`: list, train, sample, resume, report, data, bench."""
+"""The command `scratch`: list, train, sample, chat, search, resume, report, data, bench."""
 
 from __future__ import annotations
 
@@ -80,6 +80,18 @@ def sample(words: list[str]) -> int:
     return 0
 
 
+def chat(words: list[str]) -> int:
+    """Talk with a published language model: scratch chat [QUESTION] [--weights FOLDER_OR_GGUF]"""
+    import_module("scratch.models.llama.chat").main(words)
+    return 0
+
+
+def search(words: list[str]) -> int:
+    """Find passages by their meaning: scratch search QUESTION [--folder TEXTS] [--weights FOLDER]"""
+    import_module("scratch.models.bert.search").main(words)
+    return 0
+
+
 def resume(words: list[str]) -> int:
     """Go on with a run that was stopped: scratch resume RUN"""
     p = parser("resume", resume)
@@ -137,6 +149,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "list": list_models,
     "train": train,
     "sample": sample,
+    "chat": chat,
+    "search": search,
     "resume": resume,
     "report": report,
     "data": data,

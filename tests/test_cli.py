@@ -109,7 +109,7 @@ def test_lists(capsys):
     [
         (["trian"], "there is no command 'trian'. Did you mean train?"),
         (["train", "mpl"], "there is no model 'mpl'. Did you mean mlp?"),
-        (["train", "--steps", "3"], "scratch train needs a model first: autoencoder, cnn, "),
+        (["train", "--steps", "3"], "scratch train needs a model first: autoencoder, bert, cnn, "),
         (["train", "mlp", "--preset", "quik"], "there is no preset 'quik'. Did you mean quick?"),
         (["train", "mlp", "--preset"], "--preset needs a name"),
         (["train", "mlp", "--stepps", "3"], "--steps"),

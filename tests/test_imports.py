@@ -31,7 +31,7 @@ LADDER: list[tuple[str, ...]] = [
     ("models",),
     ("models.*.train", "models.*.ablations", "models.*.pictures", "models.*.sample", "models.*.classify",
      "models.*.stages", "models.*.tasks", "models.*.speech", "models.*.phonemes", "models.*.evaluate",
-     "models.*.portraits", "models.*.objective"),
+     "models.*.portraits", "models.*.objective", "models.*.chat", "models.*.search"),
     ("cli", "__main__", "pretrained"),
 ]
 LAYERS, MODELS = 3, 6

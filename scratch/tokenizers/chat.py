@@ -42,12 +42,15 @@ def chat_tokens(
     turns = [(message["role"], message["content"]) for message in messages]
     if turns and turns[0][0] != "system":
         turns.insert(0, ("system", system))
+    parts = [turn_tokens(tokenizer, role, content) for role, content in turns]
+    parts += [turn_tokens(tokenizer, "assistant")] * answer
+    return np.concatenate([np.zeros(0, np.int64), *parts])
+
+
+def turn_tokens(tokenizer: ByteLevelBPE, role: str, content: str | None = None) -> np.ndarray:
+    """The numbers of one turn; without content, of its beginning."""
     start, stop = ([tokenizer.special[mark].number] for mark in (START, STOP))
-
-    def plain(text: str) -> list[int]:
-        return tokenizer.encode(text, special=False, around=False).tolist()
-
-    numbers: list[int] = []
-    for role, content in turns:
-        numbers += start + plain(f"{role}\n{content}") + stop + plain("\n")
-    return np.array(numbers + (start + plain("assistant\n") if answer else []), np.int64)
+    text = tokenizer.encode(f"{role}\n{content or ''}", special=False, around=False)
+    if content is None:
+        return np.concatenate([start, text])
+    return np.concatenate([start, text, stop, tokenizer.encode("\n", around=False)])

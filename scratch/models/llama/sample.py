@@ -12,6 +12,7 @@ import numpy as np
 
 from scratch import viz
 from scratch.models.gpt.tasks import Text
+from scratch.models.llama import chat
 from scratch.models.llama.generate import generate, stream
 from scratch.models.llama.model import Llama
 from scratch.models.llama.pictures import PHRASE, look_into
@@ -47,10 +48,15 @@ def main(arguments: Sequence[str]) -> None:
     for name, low in (("tokens", 0), ("count", 1), ("seed", 0)):
         if getattr(a, name) < low:
             raise ValueError(f"--{name} expected a number of at least {low}, got {getattr(a, name)}")
+    options = {"temperature": a.temperature, "top_k": a.top_k, "top_p": a.top_p, "rng": np.random.default_rng(a.seed)}
+    if a.weights and chat.is_published(a.weights):
+        if a.pictures:
+            raise ValueError("--pictures shows models of one character a token; these weights have others")
+        chat.go_on(a.weights, (a.prompt or ["Once upon a time"]) * a.count, a.tokens, options)
+        return
     file = "weights_experts.safetensors" if a.experts else "weights.safetensors"
     here = Path(str(resources.files("scratch.models.llama") / file))
     model, task = load_run(a.run) if a.run else load_weights(a.weights or here)
-    options = {"temperature": a.temperature, "top_k": a.top_k, "top_p": a.top_p, "rng": np.random.default_rng(a.seed)}
     go_on(model, task, (a.prompt or ["ROMEO:\n"]) * a.count, a.tokens, options)
     if a.pictures:
         for name, figure in look_into(model, task, a.prompt[0] if a.prompt else PHRASE).items():
@@ -67,7 +73,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     p.add_argument("--count", type=int, default=1, help="how many texts from the same prompt")
     p.add_argument("--seed", type=int, default=0, help="which texts are drawn (default: 0)")
     p.add_argument("--run", type=Path, help="run folder whose model to use (default: the weights that ship)")
-    p.add_argument("--weights", type=Path, help="weight file to use instead")
+    p.add_argument("--weights", type=Path, help="weight file to use instead, or a folder or GGUF of published weights")
     p.add_argument("--experts", action="store_true", help="the shipped mixture of experts instead")
     p.add_argument("--pictures", type=Path, metavar="FOLDER", help="also draw what happens inside, for the prompt")
     return p.parse_args(list(arguments))
