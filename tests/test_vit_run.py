@@ -46,6 +46,7 @@ def start(folder, monkeypatch, data: Splits, settings: Settings, make=vit.build)
     """A run on these data in their precision, without pictures."""
     monkeypatch.setattr(vit, "load_data", lambda settings: data)
     monkeypatch.setattr(pictures, "draw_all", lambda *arguments: [])
+    monkeypatch.setattr(pictures, "draw_pretrained", lambda *arguments: None)
     run = Run.create("vit", settings, folder=folder)
     try:
         vit.train(settings, run, lambda *a: make(*a).to(data.train.inputs.dtype))
@@ -231,8 +232,11 @@ def test_every_picture_is_drawn(pool, pretrain, tmp_path):
         parameter.data += 0.1 * rng.standard_normal(parameter.shape).astype(np.float32)
     log = [{"step": n, "loss": 1.0 / (n + 1)} for n in range(6)]
     log.append({"step": 6, "validation_loss": 0.5, "validation_accuracy": 0.5})
-    masked = MaskedAutoencoder(model) if pretrain else None
-    drawn = pictures.draw_all(tmp_path, log, model, data, pretrain, masked, 0.5)
+    drawn = pictures.draw_all(tmp_path, log, model, data, pretrain)
+    if pretrain:
+        before = {name: array.copy() for name, array in model.state_dict().items()}
+        drawn.append(pictures.draw_pretrained(tmp_path, MaskedAutoencoder(model), data.validation, 0.5))
+        assert all(np.array_equal(array, before[name]) for name, array in model.state_dict().items())
     names = {"curves", "rollout", "positions", "distance", "filters", "confusion", "mistakes"}
     names |= {"heads"} if pool == "class" else set()
     names |= {"pretraining", "drawing"} if pretrain else set()

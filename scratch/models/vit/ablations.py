@@ -73,8 +73,9 @@ PARTS: dict[str, tuple[dict[str, Any], Make]] = {
 }
 PRETRAINED: dict[str, tuple[dict[str, Any], Make]] = {
     "350 labels, after pre-training": (PRESETS["masked"], build),
+    "350 labels, after a sixth of it": ({**PRESETS["masked"], "pretrain": PRESETS["masked"]["pretrain"] // 6}, build),
     "350 labels": (FEW, build),
-    "350 labels, as many steps as both": ({**FEW, "steps": FEW["steps"] + PRESETS["masked"]["pretrain"]}, build),
+    "350 labels, four times the steps": ({**FEW, "steps": 4 * FEW["steps"]}, build),
 }
 COLUMNS = ("loss at step 0", "final loss", "test loss", "test accuracy")
 

@@ -23,9 +23,8 @@ SIDE = 3  # images a side of a montage
 
 
 def draw_all(
-    folder: Path, log: Sequence[Mapping[str, Any]], model: VisionTransformer, data: Splits, pretrain: int = 0,
-    masked: MaskedAutoencoder | None = None, hidden: float = 0.75,
-) -> list[Path]:  # fmt: skip
+    folder: Path, log: Sequence[Mapping[str, Any]], model: VisionTransformer, data: Splits, pretrain: int = 0
+) -> list[Path]:
     """Draw everything into the run folder and return the files; `pretrain` steps of the log are without labels."""
     name, classes = data.train.name, data.train.classes
     figures = {
@@ -36,12 +35,11 @@ def draw_all(
         ),
         **figures_of(model, data.test),
     }  # fmt: skip
-    if masked is not None:
+    if pretrain:
         figures["pretraining"] = viz.loss_curves(
             [line for line in log if line["step"] < pretrain], title=f"{name}: hidden patches, drawn",
-            loss_label="mean squared error", reference=(float(np.square(data.train.inputs).mean()), "an empty picture"),
+            loss_label="mean squared error", reference=(float(data.train.inputs.var(axis=0).mean()), "the mean image"),
         )  # fmt: skip
-        figures["drawing"] = draw_hidden(masked, data.test, hidden)
     return [viz.save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
@@ -128,16 +126,21 @@ def evenly(model: VisionTransformer) -> float:
     return float(np.hypot(i[:, None] - i, j[:, None] - j).mean() * model.patch_embed.patch_size)
 
 
-def draw_hidden(model: MaskedAutoencoder, test: Dataset, hidden: float, count: int = 6) -> Any:
-    """Test images in columns: the whole, what the encoder saw, and what was drawn around it."""
-    x = test.inputs[:count]
+def draw_pretrained(folder: Path, model: MaskedAutoencoder, images: Dataset, hidden: float) -> Path:
+    """`draw_hidden` into the run folder: at the end of pre-training, for labels will change the encoder."""
+    return viz.save(draw_hidden(model, images, hidden), folder / "drawing.png")
+
+
+def draw_hidden(model: MaskedAutoencoder, images: Dataset, hidden: float, count: int = 6) -> Any:
+    """Images in columns: the whole, what the encoder saw, and what was drawn around it."""
+    x = images.inputs[:count]
     h, w = model.encoder.patch_embed.grid
     keep, hide = random_masks(len(x), h * w, hidden, np.random.default_rng(0))
     with inside.looking(model):
         seen, whole = drawing(model, x, keep, hide)
     rows = np.concatenate([x, np.nan_to_num(seen, nan=0.5), whole]).mean(axis=1)
     return viz.image_grid(rows, columns=len(x), limits=(0, 1),
-                          title=f"{test.name}: image, what is seen of it, what is drawn")  # fmt: skip
+                          title=f"{images.name}: image, what is seen of it, what is drawn")  # fmt: skip
 
 
 def shares(heats: Array) -> Array:

@@ -120,7 +120,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         "steps": 8000,
         "evaluate_every": 1000,
     },  # fmt: skip
-    "masked": {"labels": 350, "pretrain": 3000, "steps": 600, "warmup": 60, "evaluate_every": 100},
+    "masked": {
+        "labels": 350,
+        "patch_size": 4,
+        "pool": "mean",
+        "pretrain": 3000,
+        "hidden": 0.5,
+        "batch_size": 64,
+        "steps": 400,
+        "warmup": 100,
+        "evaluate_every": 100,
+    },
 }
 
 
@@ -189,6 +199,8 @@ def train(settings: Settings, run: Run, make: Callable[[Settings, int, int], Vis
     for step in run.steps(s.pretrain + s.steps, s.save_every):
         if masked and step < s.pretrain:
             run.log(step, loss=masked.step(step, run), lr=masked.optimizer.lr)
+            if step + 1 == s.pretrain:
+                pictures.draw_pretrained(run.folder, masked.model, data.validation, s.hidden)
             continue
         x, y = next(batches)
         with stream(s.seed, step):  # augmentation and dropout are functions of seed and step
@@ -209,8 +221,7 @@ def train(settings: Settings, run: Run, make: Callable[[Settings, int, int], Vis
     test = evaluate(BothWays(model) if s.both_ways else model, *data.test.arrays)
     results = {"test loss": test["loss"], "test accuracy": test["accuracy"],
                "standard error": standard_error(test["accuracy"], len(data.test))}  # fmt: skip
-    autoencoder = masked.model if masked else None
-    drawn = pictures.draw_all(run.folder, run.history(), model, data, s.pretrain, autoencoder, s.hidden)
+    drawn = pictures.draw_all(run.folder, run.history(), model, data, s.pretrain)
     run.finish(results, drawn, then=f"scratch sample vit --run {typed(run.folder)}")
 
 
