@@ -43,7 +43,7 @@ class Settings:
     """The context: how many tokens the model sees at a time. In longer ones a gap's neighbours are found later."""
     dropout: float = 0.0
     """Share of features and of attention weights set to zero at random in every step."""
-    steps: int = 5000
+    steps: int = 4000
     """Updates of the weights."""
     batch_size: int = 32
     """Windows in each step."""
