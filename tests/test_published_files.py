@@ -10,7 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scratch.weights import load, load_folder, load_gguf, load_gguf_metadata, read_json, save_file, save_folder
+from scratch.weights import (
+    load,
+    load_folder,
+    load_gguf,
+    load_gguf_metadata,
+    open_gguf,
+    read_json,
+    save_file,
+    save_folder,
+)
 from scratch.weights.gguf_blocks import BLOCKS_AT_ONCE, KINDS, decode
 from tests.damage import mutated
 from tests.gguf import gguf_bytes, text
@@ -72,6 +81,21 @@ def test_a_file_is_read(tmp_path, version, alignment):
     assert metadata == facts == load_gguf_metadata(path)
     np.testing.assert_array_equal(tensors["x"], np.arange(6).reshape(2, 3))
     assert tensors["y"] == np.array([np.pi]) and tensors["x"].flags.writeable
+
+
+def test_tensors_wait_in_their_file_until_they_are_called(tmp_path):
+    path = write(tmp_path / "a.gguf", example())
+    metadata, waiting = open_gguf(path)
+    assert metadata == FACTS
+    for name, array in load_gguf(path).tensors.items():
+        assert (waiting[name].shape, waiting[name].dtype) == (array.shape, array.dtype)
+        np.testing.assert_array_equal(waiting[name](), array)
+    path.write_bytes(example()[:-60])
+    with pytest.raises(ValueError, match=r"a\.gguf: .*became shorter while it was read, at 'brain'"):
+        waiting["brain"]()
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"a\.gguf"):
+        waiting["norm"]()
 
 
 def test_every_kind_in_one_file_and_load_knows_it(tmp_path):

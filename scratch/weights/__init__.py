@@ -23,7 +23,7 @@ import numpy as np
 
 from scratch.weights.files import atomic_write, reading, replacing, write_text
 from scratch.weights.folder import load_folder, read_json, save_folder
-from scratch.weights.gguf_file import MAGIC, Gguf, load_gguf, load_gguf_metadata
+from scratch.weights.gguf_file import MAGIC, Gguf, load_gguf, load_gguf_metadata, open_gguf
 from scratch.weights.pth_file import load_pth
 from scratch.weights.safetensors_file import load_file, load_metadata, save_file
 
@@ -37,6 +37,7 @@ __all__ = [
     "load_gguf_metadata",
     "load_metadata",
     "load_pth",
+    "open_gguf",
     "read_json",
     "replacing",
     "save_file",

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -40,6 +41,17 @@ class Gguf(NamedTuple):
     tensors: dict[str, np.ndarray]
 
 
+class Waiting(NamedTuple):
+    """A tensor that is still in its file; calling it reads it."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[], np.ndarray]
+
+    def __call__(self) -> np.ndarray:
+        return self.read()
+
+
 class Entry(NamedTuple):
     """A tensor as the header describes it, checked."""
 
@@ -58,6 +70,24 @@ def load_gguf(path: str | os.PathLike) -> Gguf:
     with reading(path, GGUF) as file:
         metadata, entries = _Header(file).read()
         return Gguf(metadata, {name: _read_tensor(file, name, entry) for name, entry in entries.items()})
+
+
+def open_gguf(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Waiting]]:
+    """Facts, and tensors that are read when they are called: for networks of which one copy fits into memory, not two.
+
+    Raises what load_gguf raises, and so do the calls.
+    """
+    with reading(path, GGUF) as file:
+        metadata, entries = _Header(file).read()
+    return metadata, {name: _waiting(path, name, entry) for name, entry in entries.items()}
+
+
+def _waiting(path: str | os.PathLike, name: str, entry: Entry) -> Waiting:
+    def read() -> np.ndarray:
+        with reading(path, GGUF) as file:
+            return _read_tensor(file, name, entry)
+
+    return Waiting(entry.shape, decode(entry.kind, np.empty(0, np.uint8)).dtype, read)
 
 
 def load_gguf_metadata(path: str | os.PathLike) -> dict[str, Any]:

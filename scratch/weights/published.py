@@ -77,7 +77,7 @@ def build(config: Config, make: Callable[[], M]) -> M:
     return model
 
 
-def renamed(state: Arrays, rules: Iterable[tuple[str, str]], unused: str | None = None) -> Arrays:
+def renamed(state: dict[str, Any], rules: Iterable[tuple[str, str]], unused: str | None = None) -> dict[str, Any]:
     """The arrays under other names: for each, all rules (pattern, replacement) one after the other. What `unused`
     matches, after that, is left out. Names that no rule knows stay as they are."""
     compiled = [(re.compile(old), new) for old, new in rules]
@@ -90,22 +90,25 @@ def renamed(state: Arrays, rules: Iterable[tuple[str, str]], unused: str | None 
     return found
 
 
-def tie(state: Arrays, name: str, others: Iterable[str], where: str) -> None:
+def tie(state: dict[str, Any], name: str, others: Iterable[str], where: str) -> None:
     """Give each of `others` the array `name`, or take it from one of them; a file may list a shared array once or
     under each of its names. Raises ValueError where it has different numbers under two of them."""
     there = [each for each in (name, *others) if each in state]
     for each in there[1:]:
-        if not np.array_equal(state[each], state[there[0]], equal_nan=True):
+        first, other = (value() if callable(value) else value for value in (state[there[0]], state[each]))
+        if not np.array_equal(first, other, equal_nan=True):
             raise ValueError(f"{where}: {there[0]} and {each} differ, and the model has one array for both")
     if there:
         for each in (name, *others):
             state[each] = state[there[0]]
 
 
-def fill(model: Module, state: Arrays, where: str) -> None:
+def fill(model: Module, state: dict[str, Any], where: str) -> None:
     """Write the arrays into the model, which must have all of them and no others, of the same shapes; `state` is
-    emptied, so that memory is freed on the way. Raises ValueError naming what is missing, left over or shaped
-    otherwise, before anything is written."""
+    emptied, so that memory is freed on the way, and what waits in a file is read now, one after the other.
+
+    Raises ValueError naming what is missing, left over or shaped otherwise, before anything is written.
+    """
     mine = model.state_dict()
     faults = {
         "missing": [name for name in mine if name not in state],
@@ -118,8 +121,12 @@ def fill(model: Module, state: Arrays, where: str) -> None:
     told = [f"{what}: {_some(names)}" for what, names in faults.items() if names]
     if told:
         raise ValueError(f"{where}: these are not the weights of {type(model).__name__}: {'; '.join(told)}")
+    written: set[int] = set()
     for name, array in mine.items():
-        array[...] = state.pop(name)
+        value = state.pop(name)
+        if id(array) not in written:  # a shared one is written once
+            array[...] = value() if callable(value) else value
+            written.add(id(array))
 
 
 def _some(names: list[str]) -> str:

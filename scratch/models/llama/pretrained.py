@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from scratch.models.llama.model import MLP, Llama
-from scratch.weights import load_folder, load_gguf, save_folder
-from scratch.weights.published import Arrays, Config, build, fill, renamed, tie
+from scratch.weights import load_folder, open_gguf, save_folder
+from scratch.weights.gguf_file import Waiting
+from scratch.weights.published import Config, build, fill, renamed, tie
 
 UNUSED = r"\.rotary_emb\.inv_freq$"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -46,7 +48,7 @@ def from_pretrained(path: str | os.PathLike) -> Llama:
     return filled(config, arguments(config), renamed(load_folder(path), [], UNUSED), str(path))
 
 
-def filled(config: Config, sizes: dict[str, Any], state: Arrays, where: str) -> Llama:
+def filled(config: Config, sizes: dict[str, Any], state: dict[str, Any], where: str) -> Llama:
     """A Llama of these sizes with these weights, its head the embedding where it has none of its own."""
     if sizes["tie_word_embeddings"]:
         tie(state, EMBEDDING, [HEAD], where)
@@ -109,15 +111,14 @@ def save_pretrained(model: Llama, folder: str | os.PathLike) -> None:
 
 def load_llama_gguf(path: str | os.PathLike) -> Llama:
     """The Llama of a GGUF file, its weights in 32 bits. Raises as from_pretrained does."""
-    facts, tensors = load_gguf(path)
+    facts, tensors = open_gguf(path)
     config = gguf_config(facts, str(path))
     state = renamed(tensors, GGUF_NAMES)
-    del tensors
     config.fields["tie_word_embeddings"] = HEAD not in state  # type: ignore[index]
     sizes = arguments(config)
     for name in [name for name in state if name.endswith(("q_proj.weight", "k_proj.weight"))]:
         heads = sizes["num_attention_heads" if "q_proj" in name else "num_key_value_heads"]
-        state[name] = halved(state[name], heads, path)
+        state[name] = state[name]._replace(read=partial(halved_later, state[name], heads, path))
     return filled(config, sizes, state, str(path))
 
 
@@ -139,6 +140,10 @@ def gguf_config(facts: Mapping[str, Any], where: str) -> Config:
     if fields["vocab_size"] is None:
         fields["vocab_size"] = len(facts.get("tokenizer.ggml.tokens") or [])
     return Config(fields, where)
+
+
+def halved_later(waiting: Waiting, heads: int, where: Any) -> np.ndarray:
+    return halved(waiting(), heads, where)
 
 
 def halved(weight: np.ndarray, heads: int, where: Any) -> np.ndarray:
