@@ -22,16 +22,27 @@ def binary_cross_entropy_with_logits(
     name = "binary_cross_entropy_with_logits"
     x, t = pair(name, input, target, reduction)
     w, v = constant(name, "weight", weight, x), constant(name, "pos_weight", pos_weight, x)
-    m = np.log1p(np.exp(-np.abs(x.data)))
+    m = np.abs(x.data, out=np.empty_like(x.data))
+    for step in (np.negative, np.exp, np.log1p):  # in place: an array less for each
+        step(m, out=m)
     m -= np.minimum(x.data, 0)
-    b = 1 if v is None else 1 + (v - 1) * t.data
-    loss = (1 - t.data) * x.data + b * m
+    b = None if v is None else 1 + (v - 1) * t.data
+    loss = 1 - t.data
+    loss *= x.data
+    loss += m if b is None else b * m
     y, share = reduce(loss if w is None else w * loss, reduction)
 
     def backward(dy):
-        g = share(dy) if w is None else share(dy) * w
-        dx = (b * np.exp(-m) - (t.data if v is None else v * t.data)) * g if x.requires_grad else None
-        dt = (-x.data if v is None else (v - 1) * m - x.data) * g if t.requires_grad else None
+        g, dx, dt = share(dy) if w is None else share(dy) * w, None, None
+        if x.requires_grad:
+            dx = np.negative(m, out=np.empty_like(m))
+            np.exp(dx, out=dx)  # σ(x)
+            if b is not None:
+                dx *= b
+            dx -= t.data if v is None else v * t.data
+            dx *= g
+        if t.requires_grad:
+            dt = (-x.data if v is None else (v - 1) * m - x.data) * g
         return dx, dt
 
     return record(y, (x, t), backward)
