@@ -27,9 +27,10 @@ LIMIT = 1_000_000
 def main() -> None:
     p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     p.add_argument("run", type=Path)
-    folder = p.parse_args().run
-    model = read_settings(folder)["model"]
-    ship(folder, Path(str(resources.files(f"scratch.models.{model}") / "weights.safetensors")))
+    p.add_argument("--name", default="weights.safetensors", help="for a second file: weights_PRESET.safetensors")
+    a = p.parse_args()
+    model = read_settings(a.run)["model"]
+    ship(a.run, Path(str(resources.files(f"scratch.models.{model}") / a.name)))
 
 
 def ship(folder: Path, target: Path) -> None:

@@ -16,7 +16,7 @@ from scratch.models.llama.experts import Mixtral
 from scratch.models.llama.inside import attention_maps, read_by, usage
 from scratch.models.llama.model import Llama
 from scratch.tensor import Array
-from scratch.viz.style import COLOURS, SMALL, label
+from scratch.viz.style import COLOURS, SMALL, label, legend
 from scratch.viz.tokens import shown
 
 PHRASE = "my lord, my l"  # to look into
@@ -57,11 +57,11 @@ def draw_usage(shares: Array) -> Any:
     page, axes = viz.figure(1, layers, panel=(2.9, 2.7), sharey=True)
     for i, panel in enumerate(axes[0]):
         panel.bar(np.arange(1, E + 1), shares[i], color=COLOURS[0], edgecolor="black", linewidth=0.5)
-        panel.axhline(1 / E, color="black", linestyle="--", linewidth=1)
+        panel.axhline(1 / E, color="black", linestyle="--", linewidth=1, label="equal load")
         panel.set_xticks(np.arange(1, E + 1))
         panel.set_ylim(0, max(1.15 * float(shares.max()), 2 / E))
         label(panel, f"layer {i + 1}", "expert", "" if i else "share of the choices")
-    axes[0, 0].text(0.6, 1.02 / E, "equal load", fontsize=SMALL, va="bottom", backgroundcolor="white")
+    legend(axes[0, 0], loc="upper left")
     return page
 
 
