@@ -85,12 +85,12 @@ def test_the_published_llama_goes_on_as_pytorch_does(smollm):
     with no_grad():
         logits = model(rows[0][None]).data[0, :, ::97]
     assert np.ptp(logits) > 20
-    np.testing.assert_allclose(logits, FROZEN["llama/0/logits"], rtol=0, atol=1e-3)
+    np.testing.assert_allclose(logits, FROZEN["llama/0/logits"], rtol=0, atol=3e-4)
     decoder, counts = Decoder(model, len(rows), length=64), [len(row) for row in rows]
     padded = np.stack([np.pad(row, (0, max(counts) - len(row))) for row in rows])
     scores = decoder.read(padded, counts)
     for row, score in enumerate(scores):
-        np.testing.assert_allclose(score[::97], FROZEN[f"llama/{row}/logits"][-1], rtol=0, atol=1e-3)
+        np.testing.assert_allclose(score[::97], FROZEN[f"llama/{row}/logits"][-1], rtol=0, atol=3e-4)
     written = []
     for _ in range(NEW):
         written.append(scores.argmax(axis=1))
