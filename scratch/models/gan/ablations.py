@@ -87,7 +87,7 @@ GROUPS: dict[str, dict[str, tuple[dict[str, Any], Make]]] = {
     },
 }
 PRESET = {"ring": "ring", "grid": "grid", "digits": "default"}
-STEPS = {"ring": 3000, "grid": 12_000, "digits": 750}  # of ring and digits fewer than the presets: differences show
+STEPS = {"ring": 3000, "grid": 12_000, "digits": 500}  # of ring and digits fewer than the presets: differences show
 COLUMNS = {
     "ring": ("modes", "inside", "energy distance, ÷ real"),
     "grid": ("modes", "inside", "energy distance, ÷ real"),
