@@ -36,9 +36,10 @@ def draw_all(
         **figures_of(model, data.test),
     }  # fmt: skip
     if pretrain:
+        mean_image = float(data.train.inputs.var(axis=0).mean())
         figures["pretraining"] = viz.loss_curves(
             [line for line in log if line["step"] < pretrain], title=f"{name}: hidden patches, drawn",
-            loss_label="mean squared error", reference=(float(data.train.inputs.var(axis=0).mean()), "the mean image"),
+            loss_label="mean squared error", reference=(mean_image, "the mean image, not moved"),
         )  # fmt: skip
     return [viz.save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
