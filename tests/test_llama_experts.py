@@ -86,6 +86,13 @@ def test_gradients_of_the_balancing_loss_and_of_all_together():
     gradcheck(lambda: summed_loss(model, tokens, tokens, 0.5)[0], [], parameters=dict(model.named_parameters()))
 
 
+def test_a_models_balance_is_the_mean_of_its_layers():
+    model = awake(Mixtral(**{**TINY, "num_hidden_layers": 3}, num_local_experts=4))
+    model(rng.integers(0, 11, (2, 5)))
+    parts = [mixture.balance().item() for mixture in model.mixtures()]
+    assert len(set(parts)) == 3 and model.balance().item() == pytest.approx(sum(parts) / 3, rel=1e-6)
+
+
 def test_with_one_expert_there_is_nothing_to_choose():
     layer, x = mixture(E=1, k=1), rng.standard_normal((3, 5))
     np.testing.assert_allclose(layer(Tensor(x)).data, layer.experts[0](Tensor(x)).data)

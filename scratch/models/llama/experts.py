@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scratch.activations import silu, softmax
-from scratch.layers import Linear
+from scratch.layers import Linear, RMSNorm
 from scratch.models.llama.model import Attention, Layer, Llama
 from scratch.module import Module
 from scratch.parallel import all_reduce
@@ -101,8 +101,9 @@ class SparseLayer(Layer):
     """x ← x + self_attn(input_layernorm(x)),  x ← x + block_sparse_moe(post_attention_layernorm(x))"""
 
     def __init__(self, attention: Attention, mixture: Mixture, hidden_size: int, rms_norm_eps: float):
-        super().__init__(attention, hidden_size, 1, rms_norm_eps)
-        del self.mlp
+        self.self_attn = attention
+        self.input_layernorm = RMSNorm(hidden_size, rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(hidden_size, rms_norm_eps)
         self.block_sparse_moe = mixture
 
     def forward(self, x: Tensor) -> Tensor:
