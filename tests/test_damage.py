@@ -7,7 +7,9 @@
       200   shipped weights, with their cards
 
 Elsewhere 2,500 more: idx files, packed or not, and sets of them, 500 (tests/test_fashion.py); weight files, safetensors
-600, PyTorch's archives and the pickles in them 900, PyTorch's files from before 1.6 500 (tests/test_weights.py).
+600, PyTorch's archives and the pickles in them 900, PyTorch's files from before 1.6 500 (tests/test_weights.py). And of
+published weights 3,200: GGUF 1,500, indexes of shards 300 (tests/test_published_files.py), configs and headers 800
+(tests/test_pretrained.py), tokenizers 600 (tests/test_tokenizers.py).
 """
 
 from __future__ import annotations

@@ -288,6 +288,18 @@ def test_a_vector_is_the_mean_over_tokens_and_batches_do_not_matter(bert_folder)
     assert sorted((score for score, _ in ranked), reverse=True) == [score for score, _ in ranked]
 
 
+def test_a_sentence_encoders_own_settings(bert_folder):
+    (bert_folder / "sentence_bert_config.json").write_text('{"max_seq_length": 17}')
+    (bert_folder / "1_Pooling").mkdir()
+    pooling = bert_folder / "1_Pooling" / "config.json"
+    pooling.write_text('{"dimension": 16, "pooling_mode_mean_tokens": true, "pooling_mode_max_tokens": false}')
+    _, tokenizer = bert_search.load(bert_folder)
+    assert tokenizer.max_length == 17 and tokenizer.encode("a " * 40).size == 17
+    pooling.write_text('{"pooling_mode_cls_token": true}')
+    with pytest.raises(ValueError, match=r"1_Pooling.config\.json: a text is pooling_mode_cls_token; the mean"):
+        bert_search.load(bert_folder)
+
+
 def test_weights_that_are_no_folder(tmp_path, capsys):
     save_file({"a": np.zeros(2)}, tmp_path / "w.safetensors")
     assert main(["chat", "Hi", "--weights", str(tmp_path / "w.safetensors")]) == 2

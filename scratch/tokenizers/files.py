@@ -71,7 +71,7 @@ def _bpe(document: dict[str, Any], model: dict[str, Any], added: dict[str, Speci
     if (document.get("decoder") or {}).get("type") != "ByteLevel":
         raise ValueError(f"its decoder is {(document.get('decoder') or {}).get('type')!r}; only byte-level BPE is read")
     rule, prefix_space = _rule(document.get("pre_tokenizer") or {})
-    vocabulary, unknown = _object(model, "vocab"), model.get("unk_token")
+    vocabulary, unknown = _object(model, "vocab"), model.get("unk_token") or None
     begin, end = _around(document.get("post_processor"), added)
     numbers = vocabulary | {name: each.number for name, each in added.items()}
     if unknown is not None and unknown not in numbers:

