@@ -65,7 +65,7 @@ def load(folder: Path | None = None) -> tuple[Bert, WordPiece]:
     pooling = read_json(folder / POOLING) if (folder / POOLING).is_file() else {}
     modes = [name for name, on in pooling.items() if name.startswith("pooling_mode_") and on is True]
     if modes not in ([], ["pooling_mode_mean_tokens"]):
-        raise ValueError(f"{folder / POOLING}: a text is {', '.join(modes)[:200]}; the mean over tokens is what is here")
+        raise ValueError(f"{folder / POOLING}: a text is {', '.join(modes)[:200]}; the mean over tokens is here")
     tokenizer.max_length = longest if type(longest) is int and longest > 2 else tokenizer.max_length
     model = load_bert(folder)
     tokenizer.fits(len(model.embeddings.word_embeddings.weight), str(folder))
