@@ -135,7 +135,6 @@ LOWEST = {"latent": 1, "beta": 0, "noise": 0, "shift": 0, "width": 2, "blocks": 
           "seed": 0, "shards": 1}  # fmt: skip
 
 CONV: dict[str, Any] = {"network": "conv", "batch_size": 64, "shards": 2}
-GRID: dict[str, Any] = {"shift": 2, "batch_size": 64, "shards": 2, "steps": 1500}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -144,10 +143,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "ae": {"model": "autoencoder", "steps": 3000},
     "denoising": {**CONV, "model": "autoencoder", "noise": 0.5, "shift": 2, "latent": 32, "steps": 2000},
     "plane": {"latent": 2, "hidden": (256, 128), "steps": 4000},
-    "vq": {**GRID, "model": "vq", "beta": 0.25, "lr": 4e-3, "second_steps": 1200, "second_lr": 3e-3,
-           "second_width": 64, "dropout": 0.0},
-    "latent": {**GRID, "model": "latent", "latent": 4, "binarise": False, "beta": 0.1, "blocks": 1,
-               "second_steps": 2000, "second_width": 48, "second_depth": 1},
+    "vq": {"model": "vq", "beta": 0.25, "shift": 2, "batch_size": 64, "shards": 2, "steps": 1500, "lr": 4e-3,
+           "second_steps": 1200, "second_lr": 3e-3, "second_width": 64, "dropout": 0.0},
 }  # fmt: skip
 
 
