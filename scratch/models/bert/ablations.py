@@ -132,10 +132,11 @@ def main() -> None:
     p.add_argument("--parent", type=Path, default=Path("runs/ablations"), help="where the run folders go")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--steps", type=int, default=BASE["steps"])
+    p.add_argument("--only", nargs="+", choices=list(ABLATIONS), default=list(ABLATIONS), metavar="NAME")
     a = p.parse_args()
     rows = [f"| what | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for name, (shares, make) in ABLATIONS.items():
-        figures = measure(name, shares, make, a.seed, a.steps, a.parent)
+    for name in a.only:
+        figures = measure(name, *ABLATIONS[name], a.seed, a.steps, a.parent)
         rows.append(f"| {name} | " + " | ".join(number(c, figures.get(c, np.nan)) for c in COLUMNS) + " |")
     say("\n" + "\n".join(rows))
 
