@@ -66,7 +66,6 @@ GROUPS: dict[str, dict[str, tuple[dict[str, Any], Make]]] = {
         "as it is": ({}, build),
         "minimax loss, saturating": ({"loss": "minimax"}, build),
         "β₁ = 0.9 in Adam": ({"beta1": 0.9}, build),
-        "no averaged weights": ({"decay": 0.0}, build),
         "without the penalty": ({"penalty": "none"}, build),
     },
     "grid": {
@@ -83,7 +82,6 @@ GROUPS: dict[str, dict[str, tuple[dict[str, Any], Make]]] = {
         "no batch norm": ({}, without_norm),
         "real and fake in one batch norm": ({}, mixed_statistics),
         "spectral norm and hinge loss": ({"norm": "spectral", "loss": "hinge"}, build),
-        "no averaged weights": ({"decay": 0.0}, build),
     },
 }
 PRESET = {"ring": "ring", "grid": "grid", "digits": "default"}
