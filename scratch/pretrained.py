@@ -4,6 +4,7 @@
     BertModel, BertForMaskedLM, BertForPreTraining    Bert, BertForMaskedLM             models/bert/pretrained.py
     GPT2LMHeadModel                                   GPT2, a GPT                       models/gpt/pretrained.py
     LlamaForCausalLM, or a GGUF file of llama         Llama                             models/llama/pretrained.py
+    MixtralForCausalLM                                Mixtral, a Llama with experts     models/llama/pretrained.py
     BartForConditionalGeneration                      Bart, a Transformer               models/transformer/pretrained.py
     ViTModel, Dinov2Model ...                         VisionTransformer, Dinov2         models/vit/pretrained.py
 """
@@ -18,7 +19,7 @@ from typing import Any
 from scratch.module import Module
 from scratch.weights.published import Config
 
-MODELS = {"bert": "bert", "gpt2": "gpt", "llama": "llama", "bart": "transformer",
+MODELS = {"bert": "bert", "gpt2": "gpt", "llama": "llama", "mixtral": "llama", "bart": "transformer",
           "vit": "vit", "dinov2": "vit", "vit_mae": "vit"}  # fmt: skip
 
 

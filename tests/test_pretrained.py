@@ -33,7 +33,7 @@ from tests.gguf import gguf_bytes
 with np.load(Path(__file__).parent / "reference" / "pretrained.npz") as _file:
     FROZEN = dict(_file)
 TOKENS, MASK, TYPES = FROZEN["tokens"], FROZEN["mask"], FROZEN["types"]
-NAMES = ("bert", "bert_mlm", "gpt2", "llama", "llama_tied", "bart")
+NAMES = ("bert", "bert_mlm", "gpt2", "llama", "llama_tied", "mixtral", "bart")
 HAVE_TRANSFORMERS = importlib.util.find_spec("transformers") is not None
 
 
@@ -151,7 +151,7 @@ def test_shards(tmp_path):
 # -- with the cache ---------------------------------------------------------------------------------------------
 
 
-DECODERS = [("gpt2", GPTDecoder), ("llama", LlamaDecoder), ("llama_tied", LlamaDecoder)]
+DECODERS = [("gpt2", GPTDecoder), ("llama", LlamaDecoder), ("llama_tied", LlamaDecoder), ("mixtral", LlamaDecoder)]
 
 
 @pytest.mark.parametrize(("name", "decoder"), DECODERS)
@@ -228,7 +228,7 @@ def test_positions_off_by_one_show(tmp_path, monkeypatch):
     ("bert", "layer_norm_eps", 1e-2), ("gpt2", "layer_norm_epsilon", 1e-2), ("llama", "rms_norm_eps", 1e-2),
     ("llama", "num_attention_heads", 2), ("bert", "num_attention_heads", 2), ("gpt2", "n_head", 2),
     ("bart", "encoder_attention_heads", 2), ("bart", "decoder_attention_heads", 3), ("bart", "scale_embedding", False),
-    ("bart", "pad_token_id", 4),
+    ("bart", "pad_token_id", 4), ("mixtral", "num_experts_per_tok", 1),
 ])  # fmt: skip
 def test_every_field_that_leaves_no_trace_in_the_arrays_counts(tmp_path, name, field, value):
     extra = {"head_dim": ..., "num_key_value_heads": 1} if field == "num_attention_heads" and name == "llama" else {}
@@ -258,6 +258,8 @@ REFUSED = [
     ("gpt2", "scale_attn_by_inverse_layer_idx", True, "scale_attn_by_inverse"),
     ("gpt2", "architectures", ["GPT2ForSequenceClassification"], "describes GPT2ForSequenceClassification"),
     ("llama", "hidden_act", "gelu", "hidden_act is 'gelu', Llama has 'silu'"),
+    ("mixtral", "sliding_window", 4, "sliding_window is 4"),
+    ("mixtral", "num_local_experts", 2, "left over: model.layers.0.block_sparse_moe.experts.2|of another shape"),
     ("llama", "attention_bias", True, "attention_bias is True"), ("llama", "mlp_bias", True, "mlp_bias is True"),
     ("llama", "rope_parameters", {"rope_type": "llama3", "factor": 8.0}, "rope_scaling is .*llama3"),
     ("llama", "rope_parameters", {"type": "linear"}, "rope_scaling is"), ("llama", "rope_parameters", [1], "an object"),

@@ -7,6 +7,7 @@ what comes out at every place: hidden states of BertModel, logits of the others;
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,14 @@ def models() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def networks() -> Iterator[tuple[str, Any]]:
+    """Those, and what was added later, drawn after them so that they stay as they are."""
+    import transformers as t
+
+    yield from models().items()
+    yield "mixtral", t.MixtralForCausalLM(t.MixtralConfig(**LLAMA, num_local_experts=3, num_experts_per_tok=2))
+
+
 def outputs(name: str, model: Any) -> dict[str, np.ndarray]:
     import torch
 
@@ -62,7 +71,7 @@ def main() -> None:
 
     torch.manual_seed(2)
     frozen: dict[str, np.ndarray] = {"tokens": TOKENS, "mask": MASK, "types": TYPES}
-    for name, model in models().items():
+    for name, model in networks():
         with torch.no_grad():  # so that every part matters
             for parameter in model.parameters():
                 parameter.copy_(0.5 * torch.randn(parameter.shape) + (parameter.ndim == 1) * 0.5)

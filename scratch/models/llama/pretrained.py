@@ -1,4 +1,5 @@
-"""Published Llamas: LlamaForCausalLM as `transformers` keeps it, read and written, and llama.cpp's GGUF, read.
+"""Published Llamas: LlamaForCausalLM and MixtralForCausalLM as `transformers` keeps them, read and written, and
+llama.cpp's GGUF of a Llama, read.
 
 Names of arrays are ours. Two things differ in a GGUF: names are short (blk.0.attn_q), and the rows of queries and keys
 stand in another order. Both turn features in pairs; `transformers` pairs i with i + hd/2, llama.cpp 2i with 2i + 1, so
@@ -11,18 +12,19 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from scratch.models.llama.model import MLP, Llama
+from scratch.models.llama.experts import Mixtral
+from scratch.models.llama.model import Llama
 from scratch.weights import load_folder, open_gguf, save_folder
 from scratch.weights.gguf_file import Waiting
 from scratch.weights.published import Config, build, fill, renamed, tie
 
 UNUSED = r"\.rotary_emb\.inv_freq$"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-KINDS = ("LlamaForCausalLM", "llama")
+KINDS = ("LlamaForCausalLM", "MixtralForCausalLM", "llama", "mixtral")
 
 GGUF_NAMES = [
     (r"^token_embd\.", "model.embed_tokens."), (r"^output_norm\.", "model.norm."), (r"^output\.", "lm_head."),
@@ -34,7 +36,7 @@ GGUF_NAMES = [
 
 
 def from_pretrained(path: str | os.PathLike) -> Llama:
-    """The Llama of a folder or of a GGUF file, in evaluation mode.
+    """The Llama of a folder or of a GGUF file, in evaluation mode; a Mixtral where there are experts.
 
     Raises FileNotFoundError for missing files, ValueError naming the fault for another architecture or variant, and for
     arrays that are missing, left over or shaped otherwise.
@@ -44,7 +46,8 @@ def from_pretrained(path: str | os.PathLike) -> Llama:
         return load_llama_gguf(path)
     config = Config.of(path)
     if config.kind() not in KINDS:
-        raise ValueError(f"{path}: config.json describes {config.kind() or 'nothing'}; {KINDS[0]} is read")
+        kinds = " and ".join(KINDS[:2])
+        raise ValueError(f"{path}: config.json describes {config.kind() or 'nothing'}; {kinds} are read")
     return filled(config, arguments(config), renamed(load_folder(path), [], UNUSED), str(path))
 
 
@@ -52,29 +55,34 @@ def filled(config: Config, sizes: dict[str, Any], state: dict[str, Any], where: 
     """A Llama of these sizes with these weights, its head the embedding where it has none of its own."""
     if sizes["tie_word_embeddings"]:
         tie(state, EMBEDDING, [HEAD], where)
-    model = build(config, lambda: Llama(**sizes))
+    model = build(config, lambda: (Mixtral if "num_local_experts" in sizes else Llama)(**sizes))
     fill(model, state, where)
     return model
 
 
 def arguments(config: Config) -> dict[str, Any]:
     """The constructor's arguments. Raises ValueError for a variant that this model is not."""
-    config.only("Llama", model_type=("llama",), hidden_act=("silu",), attention_bias=(False,), mlp_bias=(False,))
+    config.only("Llama", model_type=("llama", "mixtral"), hidden_act=("silu",), attention_bias=(False,),
+                mlp_bias=(False,), sliding_window=("null",))  # fmt: skip
     heads = config.count("num_attention_heads", 32)
     hidden_size = config.count("hidden_size", 4096)
     config.only("Llama", head_dim=(hidden_size // heads,))
+    experts = {}
+    if config.fields.get("model_type") == "mixtral":
+        experts = {"num_local_experts": config.count("num_local_experts", 8),
+                   "num_experts_per_tok": config.count("num_experts_per_tok", 2)}  # fmt: skip
     return {
-        "vocab_size": config.count("vocab_size", 32000), "hidden_size": hidden_size,
+        **experts, "vocab_size": config.count("vocab_size", 32000), "hidden_size": hidden_size,
         "intermediate_size": config.count("intermediate_size", 11008),
         "num_hidden_layers": config.count("num_hidden_layers", 32), "num_attention_heads": heads,
-        "num_key_value_heads": config.count("num_key_value_heads", heads),
+        "num_key_value_heads": config.count("num_key_value_heads", 8 if experts else heads),
         "max_position_embeddings": config.count("max_position_embeddings", 2048),
-        "rms_norm_eps": config.number("rms_norm_eps", 1e-6), "rope_theta": rope_theta(config),
+        "rms_norm_eps": config.number("rms_norm_eps", 1e-6), "rope_theta": rope_theta(config, 1e6 if experts else 1e4),
         "tie_word_embeddings": bool(config.fields.get("tie_word_embeddings", False)),
     }  # fmt: skip
 
 
-def rope_theta(config: Config) -> float:
+def rope_theta(config: Config, default: float) -> float:
     """The base of the turns; where they are stretched for long texts (rope_scaling), ValueError."""
     rope = config.fields.get("rope_parameters") or config.fields.get("rope_scaling") or {}
     if not isinstance(rope, dict):
@@ -83,27 +91,37 @@ def rope_theta(config: Config) -> float:
     if kind != "default" or rope.get("partial_rotary_factor", 1) != 1:
         raise ValueError(f"{config.where}: rope_scaling is {str(rope)[:100]}, Llama turns by the place as it is")
     return Config({"rope_theta": rope.get("rope_theta", config.fields.get("rope_theta"))}, config.where).number(
-        "rope_theta", 10000.0, low=1.0
+        "rope_theta", default, low=1.0
     )
 
 
 def save_pretrained(model: Llama, folder: str | os.PathLike) -> None:
-    """Write config.json and model.safetensors, which `transformers` loads as LlamaForCausalLM."""
-    if type(model) is not Llama:
+    """Write config.json and model.safetensors, which `transformers` loads as LlamaForCausalLM or MixtralForCausalLM."""
+    if type(model) not in (Llama, Mixtral):
         raise ValueError(f"save_pretrained expected a Llama, got {type(model).__name__}, for which there is no layout")
     layers = model.model.layers
-    attention, norm, network = layers[0].self_attn, model.model.norm, cast(MLP, layers[0].mlp)
+    attention, norm = layers[0].self_attn, model.model.norm
     vocab_size, hidden_size = model.model.embed_tokens.weight.shape
     tied = model.lm_head.weight is model.model.embed_tokens.weight
     config = {
-        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": vocab_size,
-        "hidden_size": hidden_size, "intermediate_size": network.gate_proj.out_features,
+        **kind_of(model), "vocab_size": vocab_size, "hidden_size": hidden_size,
         "num_hidden_layers": len(layers), "num_attention_heads": attention.num_heads,
         "num_key_value_heads": attention.num_key_value_heads, "hidden_act": "silu", "rms_norm_eps": norm.eps,
         "max_position_embeddings": model.max_position_embeddings, "rope_theta": attention.rope_theta,
-        "tie_word_embeddings": tied, "attention_bias": False, "mlp_bias": False,
+        "tie_word_embeddings": tied,
     }  # fmt: skip
     save_folder(folder, config, {name: a for name, a in model.state_dict().items() if not (tied and name == HEAD)})
+
+
+def kind_of(model: Llama) -> dict[str, Any]:
+    """The fields in which a Mixtral differs."""
+    layer: Any = model.model.layers[0]
+    if isinstance(model, Mixtral):
+        return {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"],
+                "num_local_experts": model.num_local_experts, "num_experts_per_tok": model.num_experts_per_tok,
+                "intermediate_size": layer.block_sparse_moe.experts[0].w1.out_features}  # fmt: skip
+    return {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "attention_bias": False, "mlp_bias": False,
+            "intermediate_size": layer.mlp.gate_proj.out_features}  # fmt: skip
 
 
 # -- GGUF -------------------------------------------------------------------------------------------------------
