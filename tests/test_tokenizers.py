@@ -73,6 +73,7 @@ def test_every_character_is_of_the_kind_that_unicode_says():
     for c in map(chr, range(sys.maxunicode + 1)):
         if unicodedata.category(c) != "Cs":
             kinds[kind(c)].append(c)
+    assert set(kinds["space"]) == {c for c in map(chr, range(0x3001)) if c.isspace()} - set("\x1c\x1d\x1e\x1f")
     assert [len(kinds[name]) > 20 for name in kinds] == [True] * 4
     for characters in kinds.values():
         row = "".join(characters)
