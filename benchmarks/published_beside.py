@@ -5,7 +5,8 @@
 Processes alternate; each reads a prompt of 32 tokens, then takes single steps with a cache of keys and values, the
 token chosen greedily. A line for each side: the median over rounds of the median step, tokens a second, and the peak
 memory beyond what the imports take. PyTorch's side is written as plainly as ours: `F.linear`, its attention, a cache in
-one tensor for each layer, `torch.inference_mode`.
+one tensor for each layer, `torch.inference_mode`. `torch_mv` is the same with a matrix times a vector, `torch.mv`, in
+place of `F.linear` for single tokens.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 import time
 
 PROMPT = 32
-SIDES = ("scratch", "torch")
+SIDES = ("scratch", "torch", "torch_mv")
 
 
 def main() -> None:
@@ -31,7 +32,8 @@ def main() -> None:
     p.add_argument("--side", choices=SIDES)
     a = p.parse_args()
     if a.side:
-        print(json.dumps((ours if a.side == "scratch" else theirs)(a.tokens, a.threads)))
+        found_here = ours(a.tokens) if a.side == "scratch" else theirs(a.tokens, a.threads, a.side == "torch_mv")
+        print(json.dumps(found_here))
         return
     found: dict[str, list[dict]] = {side: [] for side in SIDES}
     for _ in range(a.rounds):
@@ -48,10 +50,11 @@ def main() -> None:
         memory = max(each["memory"] for each in found[side])
         print(f"{side:8} {1e3 * step:.1f} ms a token, {1 / step:.1f} tokens/s; prompt of {PROMPT}: {1e3 * prompt:.0f} "
               f"ms; peak {memory:.0f} MB beyond the imports; tokens {found[side][0]['tokens'][:6]} ...")  # fmt: skip
-    pairs = zip(*(found[side] for side in SIDES), strict=True)
-    ratios = sorted(here["step"] / there["step"] for here, there in pairs)
-    middle = statistics.median(ratios)
-    print(f"time a token, scratch / torch: median {middle:.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}")
+    for side in SIDES[1:]:
+        pairs = zip(found["scratch"], found[side], strict=True)
+        ratios = sorted(here["step"] / there["step"] for here, there in pairs)
+        middle = statistics.median(ratios)
+        print(f"time a token, scratch / {side}: median {middle:.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}")
 
 
 def peak() -> float:
@@ -70,7 +73,7 @@ def timed(read, tokens: int, before: float) -> dict:
     return {"step": statistics.median(steps), "prompt": prompt, "memory": peak() - before, "tokens": chosen}
 
 
-def ours(tokens: int, threads: int) -> dict:
+def ours(tokens: int) -> dict:
     import numpy as np
 
     from scratch.models.llama.chat import find_weights
@@ -86,7 +89,7 @@ def ours(tokens: int, threads: int) -> dict:
     return timed(read, tokens, before)
 
 
-def theirs(tokens: int, threads: int) -> dict:
+def theirs(tokens: int, threads: int, vectors: bool) -> dict:
     import torch
     from torch.nn import functional as F
 
@@ -107,6 +110,11 @@ def theirs(tokens: int, threads: int) -> dict:
         a, b = x.chunk(2, dim=-1)
         return torch.cat((a * c - b * s, b * c + a * s), dim=-1)
 
+    def linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        if vectors and x.numel() == weight.shape[1]:
+            return torch.mv(weight, x.reshape(-1)).view(*x.shape[:-1], -1)
+        return F.linear(x, weight)
+
     def read(new: list[int]) -> int:
         nonlocal at
         T = len(new)
@@ -114,17 +122,17 @@ def theirs(tokens: int, threads: int) -> dict:
         for i in range(L):
             n = f"model.layers.{i}."
             h = F.rms_norm(x, (576,), W[n + "input_layernorm.weight"], 1e-5)
-            q, k, v = (F.linear(h, W[f"{n}self_attn.{part}_proj.weight"]).view(1, T, -1, hd).transpose(1, 2)
+            q, k, v = (linear(h, W[f"{n}self_attn.{part}_proj.weight"]).view(1, T, -1, hd).transpose(1, 2)
                        for part in "qkv")  # fmt: skip
             keys[i, :, :, at : at + T], values[i, :, :, at : at + T] = turn(k, c, s), v
             y = F.scaled_dot_product_attention(turn(q, c, s), keys[i, :, :, : at + T], values[i, :, :, : at + T],
                                                is_causal=T > 1, enable_gqa=True)  # fmt: skip
-            x = x + F.linear(y.transpose(1, 2).reshape(1, T, nh * hd), W[n + "self_attn.o_proj.weight"])
+            x = x + linear(y.transpose(1, 2).reshape(1, T, nh * hd), W[n + "self_attn.o_proj.weight"])
             h = F.rms_norm(x, (576,), W[n + "post_attention_layernorm.weight"], 1e-5)
-            h = F.silu(F.linear(h, W[n + "mlp.gate_proj.weight"])) * F.linear(h, W[n + "mlp.up_proj.weight"])
-            x = x + F.linear(h, W[n + "mlp.down_proj.weight"])
+            h = F.silu(linear(h, W[n + "mlp.gate_proj.weight"])) * linear(h, W[n + "mlp.up_proj.weight"])
+            x = x + linear(h, W[n + "mlp.down_proj.weight"])
         at += T
-        return int(F.linear(F.rms_norm(x[:, -1], (576,), W["model.norm.weight"], 1e-5), E).argmax())
+        return int(linear(F.rms_norm(x[:, -1], (576,), W["model.norm.weight"], 1e-5), E).argmax())
 
     with torch.inference_mode():
         return timed(read, tokens, before)

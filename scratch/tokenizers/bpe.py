@@ -94,7 +94,6 @@ def merge(symbols: Sequence[str], ranks: Mapping[Merge, int]) -> list[str]:
             continue  # one of the two has been merged with another
         parts[left], parts[right] = pair[0] + pair[1], None
         after[left] = end = after[right]
-        after[right] = -1
         if end < n:
             before[end] = left
         for i, j in ((before[left], left), (left, end)):
