@@ -20,7 +20,7 @@ from scratch.training.progress import say
 from scratch.training.ship import best_of, shipped
 
 GAP = "_"
-TEXTS = ("my l_rd, the k_ng is d__d", "What is the m_tter, my lo_d?", "O R_meo, Rom_o, wh_refore art tho_")
+TEXTS = ("my l_rd, the k_ng is d__d", "What is the m_tter, my lo_d?", "O Rom_o, wh_refore art tho_")
 
 
 def load_run(folder: Path) -> tuple[BertForMaskedLM, Text]:
