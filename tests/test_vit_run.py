@@ -218,7 +218,10 @@ def test_every_preset_builds_its_model():
         model = vit.build(settings, 1, 10)
         assert len(model.blocks) == settings.depth and model.patch_embed.patch_size == settings.patch_size
     assert vit.build(Settings(), 1, 10).count_parameters() == 205_066
-    assert PRESETS["fashion"]["data"] == "fashion_mnist" and PRESETS["masked"]["pretrain"] > 0
+    assert PRESETS["fashion"]["data"] == "fashion_mnist"
+    assert Settings(**ablations.MASKED).pretrain > 0 and vars(Settings(**ablations.FEW)) == vars(
+        Settings(**{**ablations.MASKED, "pretrain": 0})
+    )
 
 
 # -- pictures and samples ---------------------------------------------------------------------------------------

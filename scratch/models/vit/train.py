@@ -120,17 +120,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "steps": 8000,
         "evaluate_every": 1000,
     },  # fmt: skip
-    "masked": {
-        "labels": 350,
-        "patch_size": 4,
-        "pool": "mean",
-        "pretrain": 3000,
-        "hidden": 0.5,
-        "batch_size": 64,
-        "steps": 400,
-        "warmup": 100,
-        "evaluate_every": 100,
-    },
 }
 
 
