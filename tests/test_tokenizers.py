@@ -270,6 +270,12 @@ def test_the_longest_match_comes_first():
     assert toy(max_letters=8).encode("unaffable", around=False).tolist() == [1]
 
 
+def test_the_longest_token_and_a_padding_that_is_not_0():
+    t = WordPiece({token: i for i, token in enumerate("[UNK] [CLS] [SEP] [PAD] unbreakable un ##break".split())})
+    assert t.encode("unbreakable unbreak").tolist() == [1, 4, 5, 6, 2]
+    assert t.encode_batch(["un", "unbreak"]).numbers.tolist() == [[1, 5, 2, 3], [1, 5, 6, 2]]
+
+
 def test_case_and_accents():
     assert toy().encode("É", around=False).tolist() == [13]
     assert toy(strip_accents=False).encode("É", around=False).tolist() == [12]

@@ -24,7 +24,8 @@ from scratch.tokenizers.special import Cutter, Special, checked_text, fits
 from scratch.tokenizers.split import SPACE
 
 MAX_REMEMBERED = 1 << 17  # words
-# Blocks of Chinese characters, as BERT lists them (first and last); Hangul and kana are written with or without spaces.
+# Blocks of Chinese characters, first and last, as BERT lists them; the library `tokenizers` has the one from 0x2B820
+# begin at 0x2B920. Hangul and kana are left as they are.
 CHINESE = ((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F),
            (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F))  # fmt: skip
 
@@ -47,7 +48,8 @@ def cleaned(text: str) -> str:
 
 
 def _is_control(c: str) -> bool:
-    return c in "\0\ufffd" or unicodedata.category(c)[0] == "C"
+    """Control characters, invisible ones, private ones; what Unicode has not assigned may be a letter tomorrow."""
+    return c in "\0\ufffd" or unicodedata.category(c) in ("Cc", "Cf", "Co", "Cs")
 
 
 def spaced_chinese(text: str) -> str:
