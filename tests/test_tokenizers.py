@@ -450,6 +450,14 @@ def test_post_processors_put_numbers_around(tmp_path):
         assert t.encode("a").tolist() == [*begin, *t.encode("a", around=False), *end]
 
 
+def test_single_digits_before_gpt2s_rule(tmp_path):
+    parts = [{"type": "Digits", "individual_digits": True}, {"type": "ByteLevel", "add_prefix_space": False}]
+    pre = {"type": "Sequence", "pretokenizers": parts}
+    t = load_tokenizer(in_folder(tmp_path, changed(FROZEN["bpe"]["file"], "pre_tokenizer", pre)))
+    assert t.rule == "smollm" and not t.prefix_space
+    assert t.decode(t.encode("a 1999")) == "a 1999" and t.encode("1999").size == 4
+
+
 def test_where_there_is_no_tokenizer(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"expected one of tokenizer\.json, vocab\.json, vocab\.txt"):
         load_tokenizer(tmp_path)
