@@ -129,7 +129,7 @@ class ByteLevelBPE:
             raise ValueError(f"ByteLevelBPE has the rules {', '.join(RULES)}, got {rule!r}")
         self.vocabulary, self.special, self.rule = dict(vocabulary), dict(special or {}), rule
         self.merges, self.unknown, self.prefix_space, self.whole = list(merges), unknown, prefix_space, whole
-        self.tokens = _by_number({**self.vocabulary, **{name: each.number for name, each in self.special.items()}})
+        self.tokens = by_number({**self.vocabulary, **{name: each.number for name, each in self.special.items()}})
         self.begin, self.end = list(begin), list(end)
         if not all(type(number) is int for number in (*begin, *end, unknown or 0)):
             raise ValueError(f"ByteLevelBPE: begin, end and unknown must be numbers, got {[*begin, *end, unknown]}")
@@ -183,7 +183,7 @@ class ByteLevelBPE:
 
         Raises ValueError for a number without a token.
         """
-        return b"".join(self.bytes_of(number, special) for number in _listed(numbers)).decode("utf-8", "replace")
+        return b"".join(self.bytes_of(number, special) for number in listed(numbers)).decode("utf-8", "replace")
 
     def bytes_of(self, number: int, special: bool = True) -> bytes:
         """What one token stands for, maybe a part of a character."""
@@ -217,7 +217,7 @@ class TextStream:
         return self._decoder.decode(b"", final=True)
 
 
-def _by_number(vocabulary: Mapping[str, Any]) -> dict[int, str]:
+def by_number(vocabulary: Mapping[str, Any]) -> dict[int, str]:
     """{number: token}. Raises ValueError unless all are text and different whole numbers."""
     found: dict[int, str] = {}
     for token, number in vocabulary.items():
@@ -231,7 +231,7 @@ def _by_number(vocabulary: Mapping[str, Any]) -> dict[int, str]:
     return found
 
 
-def _listed(numbers: Any) -> list[int]:
+def listed(numbers: Any) -> list[int]:
     numbers = np.asarray(numbers)
     if numbers.size and (numbers.ndim != 1 or numbers.dtype.kind not in "iu"):
         raise ValueError(f"decode expected whole numbers of shape (T,), got {numbers.dtype} {numbers.shape}")

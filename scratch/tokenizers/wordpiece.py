@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scratch.tokenizers.bpe import _by_number, _listed
+from scratch.tokenizers.bpe import by_number, listed
 from scratch.tokenizers.special import Cutter, Special, checked_text, fits
 from scratch.tokenizers.split import SPACE
 
@@ -111,7 +111,7 @@ class WordPiece:
         pad: str = "[PAD]", special: Sequence[str] = ("[MASK]",), max_letters: int = 100, max_length: int | None = None,
         prefix: str = "##",
     ):  # fmt: skip
-        self.vocabulary, self.tokens, self.prefix = dict(vocabulary), _by_number(vocabulary), prefix
+        self.vocabulary, self.tokens, self.prefix = dict(vocabulary), by_number(vocabulary), prefix
         self.lowercase, self.chinese, self.clean = lowercase, chinese, clean
         self.strip_accents = lowercase if strip_accents is None else strip_accents
         self.max_letters, self.max_length = max_letters, max_length
@@ -214,7 +214,7 @@ class WordPiece:
         Raises ValueError for a number without a token.
         """
         text = ""
-        for number in _listed(numbers):
+        for number in listed(numbers):
             token = self.tokens.get(number)
             if token is None:
                 raise ValueError(f"decode expected numbers of tokens below {len(self)}, got {number}")
