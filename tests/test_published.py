@@ -269,7 +269,8 @@ def test_search_finds_the_passage_itself(tmp_path, bert_folder, capsys):
     command = ["search", "Good my lord, be not so hasty.", "--folder", str(folder), "--weights", str(bert_folder)]
     assert main([*command, "--count", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4 and lines[0] == f"1.000  {folder / 'sub' / 'b.md'}:3"
+    assert lines[0] == f"4 passages of 2 files below {folder}" and len(lines) == 5
+    assert lines[1] == f"1.000  {folder / 'sub' / 'b.md'}:3"
     for words, told in ((["--count", "0"], "at least 1"), (["--folder", str(tmp_path / "none")], "a folder with texts"),
                         (["--folder", str(bert_folder)], "no texts in it")):  # fmt: skip
         assert main([*command, *words]) == 2 and told in " ".join(capsys.readouterr().err.split())

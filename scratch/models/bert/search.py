@@ -140,6 +140,7 @@ def main(arguments: Sequence[str]) -> None:
     if not found:
         raise ValueError(f"{a.folder}: no texts in it ({', '.join(SUFFIXES)})")
     model, tokenizer = load(a.weights)
+    say(f"{len(found):,} passages of {len({each.file for each in found}):,} files below {a.folder}")
     for likeness, i in search(model, tokenizer, a.question, [each.text for each in found], a.count):
         say(f"{likeness:.3f}  {found[i].file}:{found[i].line}\n       {shortened(found[i].text)}")
 
