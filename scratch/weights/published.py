@@ -45,7 +45,7 @@ class Config:
         """Refuse fields of other values than the known ones; one that is absent or null has the first."""
         for name, values in known.items():
             value = self.fields.get(name)
-            if value is not None and not any(value == each and type(value) is type(each) for each in values):
+            if value is not None and value not in values:
                 have = " or ".join(repr(each) for each in values)
                 raise ValueError(f"{self.where}: {name} is {value!r:.100}, {model} has {have}")
 
