@@ -194,6 +194,12 @@ def test_a_stop_token_ends_an_answer_and_pieces_are_whole(llama_folder):
     assert again.written == tokens.index(stop) and again.stopped and not writer.stopped
 
 
+def test_an_answer_ends_at_the_mark_of_a_turns_end(llama_folder, monkeypatch):
+    conversation = chat.Conversation(chat.Writer(*chat.load(llama_folder), 200))
+    monkeypatch.setattr(conversation.writer, "write", lambda count, stops: iter([f"{count} {list(stops)}"]))
+    assert "".join(conversation.ask("Hi", 7)) == "7 [2]"
+
+
 def test_a_conversation_that_is_too_long(llama_folder):
     writer = chat.Writer(*chat.load(llama_folder), 40)
     with pytest.raises(ValueError, match=r"tokens more are too many: 40 of 40 are left"):
