@@ -17,7 +17,7 @@ pytestmark = pytest.mark.clone
 MODELS = sorted(path.parent.name for path in (ROOT / "scratch" / "models").glob("*/__init__.py"))
 
 # Being built: listed here, so that nothing is left out unseen. A test takes care that the list gets shorter again.
-UNFINISHED = {"bert"}
+UNFINISHED: set[str] = set()
 
 FILES = ("README.md", "__init__.py", "model.py", "train.py", "sample.py", "ablations.py", "expected.json")
 HEADINGS = ("## Idea", "## Equations", "## Derivation", "### A worked example", "## Results", "## Ablations",
