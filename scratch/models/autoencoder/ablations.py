@@ -5,10 +5,7 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +16,8 @@ from scratch.models.autoencoder.train import CONV, PRESETS, Settings, build, tra
 from scratch.models.autoencoder.vq import VectorQuantizer
 from scratch.module import Module
 from scratch.tensor import Tensor
-from scratch.training import Run, RunStopped
+from scratch.training.ablation import command_line, figures_of, head, row
 from scratch.training.progress import say
-from scratch.training.report import RESULTS, number
 
 Make = Callable[[Settings, int], Module]
 
@@ -99,28 +95,17 @@ UNTRAINED = "Fréchet distance"  # of samples of a prior that has learned nothin
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    p.add_argument("--parent", type=Path, default=Path("runs/ablations"), help="where the run folders go")
-    p.add_argument("--seed", type=int, default=0)
+    p = command_line(__doc__)
     p.add_argument("--only", nargs="*", default=list(ABLATIONS), help="names of the rows to train")
     a = p.parse_args()
-    rows = ["| what | " + " | ".join(COLUMNS) + " |", "|---" * (1 + len(COLUMNS)) + "|"]
+    rows = [head(COLUMNS)]
     for name in a.only:
         changes, make = ABLATIONS[name]
         settings = Settings(**{**changes, "seed": a.seed, "importance_samples": 0})
-        run = Run.create("autoencoder", settings, name, parent=a.parent)
-        figures: dict[str, float] = {}
-        try:
-            train(settings, run, make)
-            figures = json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["figures"]
-        except RunStopped as stop:
-            say(str(stop))
-        finally:
-            run.close()
+        figures = figures_of("autoencoder", name, settings, a.parent, train, make)
         if "codebook perplexity" in figures:
             del figures[UNTRAINED]
-        shown = [number(c, figures[c]) if c in figures else "" for c in COLUMNS]
-        rows.append(f"| {name} | " + " | ".join(shown) + " |")
+        rows.append(row(name, COLUMNS, figures))
     say("\n" + "\n".join(rows))
 
 

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +18,9 @@ from scratch.models.bert import masking
 from scratch.models.bert import train as loop
 from scratch.models.bert.model import BertForMaskedLM, Embeddings, Layer, MaskedLMHead, Output, SelfAttention
 from scratch.models.bert.train import PRESETS, Settings, build, train
-from scratch.module import Module
 from scratch.tensor import Tensor
-from scratch.training import Run, RunStopped
+from scratch.training.ablation import command_line, exchanging, figures_of, head, row
 from scratch.training.progress import say
-from scratch.training.report import RESULTS, number
 
 Make = Callable[[Settings, int], BertForMaskedLM]
 
@@ -66,29 +62,16 @@ class PlainHead(MaskedLMHead):
         return self.decoder(x)
 
 
-def exchanging(old: type[Module], new: type[Module]) -> Make:
-    """A maker of the model in which every part of one class has become one of another."""
-
-    def make(settings: Settings, characters: int) -> BertForMaskedLM:
-        model = build(settings, characters)
-        for part in model.modules():
-            if type(part) is old:
-                part.__class__ = new
-        return model
-
-    return make
-
-
 Shares = tuple[float, float, float]  # chosen, of these masked, of these random
 BERT: Shares = (masking.CHOSEN, masking.MASKED, masking.RANDOM)
 
 ABLATIONS: dict[str, tuple[Shares, Make]] = {
     "as it is": (BERT, build),
-    "looks back only": (BERT, exchanging(SelfAttention, LooksBackOnly)),
-    "no attention": (BERT, exchanging(SelfAttention, SeesItself)),
-    "no positions": (BERT, exchanging(Embeddings, WithoutPositions)),
-    "pre-norm": (BERT, exchanging(Layer, PreNorm)),
-    "the embedding alone as head": (BERT, exchanging(MaskedLMHead, PlainHead)),
+    "looks back only": (BERT, exchanging(build, SelfAttention, LooksBackOnly)),
+    "no attention": (BERT, exchanging(build, SelfAttention, SeesItself)),
+    "no positions": (BERT, exchanging(build, Embeddings, WithoutPositions)),
+    "pre-norm": (BERT, exchanging(build, Layer, PreNorm)),
+    "the embedding alone as head": (BERT, exchanging(build, MaskedLMHead, PlainHead)),
     "always [MASK]": ((0.15, 1.0, 0.0), build),
     "40 % hidden": ((0.4, 0.8, 0.1), build),
     "never [MASK]: half random, half kept": ((0.15, 0.0, 0.5), build),
@@ -115,29 +98,19 @@ def hiding(shares: Shares) -> Iterator[None]:
 def measure(name: str, shares: Shares, make: Make, seed: int, steps: int, parent: Path) -> dict[str, float]:
     """The figures of one run; those of a run that broke off are missing."""
     settings = Settings(**{**BASE, "steps": steps, "seed": seed})
-    run = Run.create("bert", settings, name, parent=parent)
-    try:
-        with hiding(shares):
-            train(settings, run, make)
-        return json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["figures"]
-    except RunStopped as stop:
-        say(str(stop))
-        return {}
-    finally:
-        run.close()
+    with hiding(shares):
+        return figures_of("bert", name, settings, parent, train, make)
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    p.add_argument("--parent", type=Path, default=Path("runs/ablations"), help="where the run folders go")
-    p.add_argument("--seed", type=int, default=0)
+    p = command_line(__doc__)
     p.add_argument("--steps", type=int, default=BASE["steps"])
     p.add_argument("--only", nargs="+", choices=list(ABLATIONS), default=list(ABLATIONS), metavar="NAME")
     a = p.parse_args()
-    rows = [f"| what | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    rows = [head(COLUMNS)]
     for name in a.only:
         figures = measure(name, *ABLATIONS[name], a.seed, a.steps, a.parent)
-        rows.append(f"| {name} | " + " | ".join(number(c, figures.get(c, np.nan)) for c in COLUMNS) + " |")
+        rows.append(row(name, COLUMNS, figures))
     say("\n" + "\n".join(rows))
 
 

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,9 +21,8 @@ from scratch.models.cnn.resnet import BasicBlock, ResNet
 from scratch.models.cnn.train import Settings, build, train
 from scratch.module import Module, Parameter
 from scratch.tensor import Tensor
-from scratch.training import Run, RunStopped
+from scratch.training.ablation import command_line, figures_of, head, row
 from scratch.training.progress import say
-from scratch.training.report import RESULTS, number
 
 Make = Callable[[Settings, int, int], Module]
 
@@ -158,29 +155,20 @@ def measure(name: str, changes: dict[str, Any], make: Make, seed: int, steps: in
         seen["first layer's gradient"] = first_gradient(model)
         return model
 
-    run = Run.create("cnn", settings, name, parent=parent)
-    try:
-        train(settings, run, make_and_look)
-        seen |= json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["figures"]
-    except RunStopped as stop:
-        say(str(stop))
-    finally:
-        run.close()
-    return seen
+    figures = figures_of("cnn", name, settings, parent, train, make_and_look)
+    return seen | figures
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    p.add_argument("--parent", type=Path, default=Path("runs/ablations"), help="where the run folders go")
-    p.add_argument("--seed", type=int, default=0)
+    p = command_line(__doc__)
     p.add_argument("--steps", type=int, default=Settings.steps, help="of each run, at most")
     a = p.parse_args()
     rows = []
     for group in (LENET, TWENTY):
-        rows += ["", f"| what | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+        rows += ["", head(COLUMNS)]
         for name, (changes, make) in group.items():
             figures = measure(name, changes, make, a.seed, a.steps, a.parent)
-            rows.append(f"| {name} | " + " | ".join(number(c, figures.get(c, np.nan)) for c in COLUMNS) + " |")
+            rows.append(row(name, COLUMNS, figures))
     say("\n".join(rows))
 
 

@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,8 @@ from scratch.models.gan.tasks import Task
 from scratch.models.gan.train import PRESETS, Settings, build, train
 from scratch.module import Module, Parameter
 from scratch.tensor import Tensor
-from scratch.training import Run, RunStopped
+from scratch.training.ablation import command_line, figures_of, head, row
 from scratch.training.progress import say
-from scratch.training.report import RESULTS, number
 
 Make = Callable[[Settings, Task], GAN]
 
@@ -99,31 +96,21 @@ def measure(group: str, name: str, seed: int, steps: int, parent: Path) -> dict[
     length = min(steps, STEPS[group])
     chosen = {**PRESETS[PRESET[group]], **changes, "steps": length, "evaluate_every": max(1, length // 4)}
     settings = Settings(**chosen, seed=seed)
-    run = Run.create("gan", settings, f"{group}: {name}", parent=parent)
-    try:
-        train(settings, run, make)
-        return json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["figures"]
-    except RunStopped as stop:
-        say(str(stop))
-        return {}
-    finally:
-        run.close()
+    return figures_of("gan", f"{group}: {name}", settings, parent, train, make)
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    p.add_argument("--parent", type=Path, default=Path("runs/ablations"), help="where the run folders go")
+    p = command_line(__doc__)
     p.add_argument("--only", choices=list(GROUPS), help="one group")
-    p.add_argument("--seed", type=int, default=0)
     p.add_argument("--steps", type=int, default=max(STEPS.values()), help="of each run, at most")
     a = p.parse_args()
     rows = []
     for group in [a.only] if a.only else list(GROUPS):
         columns = COLUMNS[group]
-        rows += ["", f"| {group} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+        rows += ["", head(columns, group)]
         for name in GROUPS[group]:
             figures = measure(group, name, a.seed, a.steps, a.parent)
-            rows.append(f"| {name} | " + " | ".join(number(c, figures.get(c, np.nan)) for c in columns) + " |")
+            rows.append(row(name, columns, figures))
     say("\n".join(rows))
 
 

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,9 +20,9 @@ from scratch.models.gpt.train import PRESETS, Settings, build, evaluate, load_ta
 from scratch.module import Module
 from scratch.parallel import ShardedLoss
 from scratch.tensor import Parameter, Tensor
-from scratch.training import Run, RunStopped
+from scratch.training import Run
+from scratch.training.ablation import command_line, exchanging, figures_of, head, row
 from scratch.training.progress import say
-from scratch.training.report import RESULTS, number
 
 Make = Callable[[Settings, int], GPT]
 
@@ -86,19 +84,6 @@ class WithoutNetwork(Block):
         return x + self.attn(self.ln_1(x))
 
 
-def exchanging(old: type[Module], new: type[Module]) -> Make:
-    """A maker of the model in which every part of one class has become one of another."""
-
-    def make(settings: Settings, vocab_size: int) -> GPT:
-        model = build(settings, vocab_size)
-        for module in model.modules():
-            if type(module) is old:
-                module.__class__ = new
-        return model
-
-    return make
-
-
 def without_norms(settings: Settings, vocab_size: int) -> GPT:
     model = build(settings, vocab_size)
     for block in model.transformer["h"]:
@@ -123,15 +108,15 @@ def embedding_from_wide(settings: Settings, vocab_size: int) -> GPT:
 
 ABLATIONS: dict[str, tuple[dict[str, Any], Make]] = {
     "as it is": ({}, build),
-    "no mask": ({}, exchanging(CausalSelfAttention, SeesTheFuture)),
-    "no positions": ({}, exchanging(GPT, WithoutPositions)),
-    "no attention": ({}, exchanging(CausalSelfAttention, SeesItself)),
-    "no network between attentions": ({}, exchanging(Block, WithoutNetwork)),
+    "no mask": ({}, exchanging(build, CausalSelfAttention, SeesTheFuture)),
+    "no positions": ({}, exchanging(build, GPT, WithoutPositions)),
+    "no attention": ({}, exchanging(build, CausalSelfAttention, SeesItself)),
+    "no network between attentions": ({}, exchanging(build, Block, WithoutNetwork)),
     "one head": ({"n_head": 1}, build),
-    "no residual": ({}, exchanging(Block, WithoutResidual)),
+    "no residual": ({}, exchanging(build, Block, WithoutResidual)),
     "no norms": ({}, without_norms),
-    "post-norm": ({}, exchanging(Block, PostNorm)),
-    "ReLU for GELU": ({}, exchanging(MLP, WithReLU)),
+    "post-norm": ({}, exchanging(build, Block, PostNorm)),
+    "ReLU for GELU": ({}, exchanging(build, MLP, WithReLU)),
     "head of its own": ({}, untied),
     "embedding from N(0, 1)": ({}, embedding_from_wide),
     "no warm-up": ({"warmup": 0}, build),
@@ -143,16 +128,14 @@ COLUMNS = ("loss at step 0", "final loss", "test loss", "test loss, token by tok
 def measure(name: str, changes: dict[str, Any], make: Make, seed: int, steps: int, parent: Path) -> dict[str, float]:
     """The figures of one run; those of a run that broke off are missing."""
     settings = Settings(**{**BASE, "steps": steps, "seed": seed, **changes})
-    run = Run.create("gpt", settings, name, parent=parent)
-    try:
+    kept: dict[str, Any] = {}
+
+    def fit(settings: Settings, run: Run) -> None:
         train(settings, run, make)
-        figures = json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["figures"]
-        return figures | {COLUMNS[3]: as_it_writes(settings, run.best)} if name == "no mask" else figures
-    except RunStopped as stop:
-        say(str(stop))
-        return {}
-    finally:
-        run.close()
+        kept["best"] = run.best
+
+    figures = figures_of("gpt", name, settings, parent, fit)
+    return figures | {COLUMNS[3]: as_it_writes(settings, kept["best"])} if name == "no mask" and kept else figures
 
 
 def as_it_writes(settings: Settings, weights: dict[str, np.ndarray]) -> float:
@@ -165,15 +148,13 @@ def as_it_writes(settings: Settings, weights: dict[str, np.ndarray]) -> float:
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    p.add_argument("--parent", type=Path, default=Path("runs/ablations"), help="where the run folders go")
-    p.add_argument("--seed", type=int, default=0)
+    p = command_line(__doc__)
     p.add_argument("--steps", type=int, default=BASE["steps"])
     a = p.parse_args()
-    rows = [f"| what | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    rows = [head(COLUMNS)]
     for name, (changes, make) in ABLATIONS.items():
         figures = measure(name, changes, make, a.seed, a.steps, a.parent)
-        rows.append(f"| {name} | " + " | ".join(number(c, figures.get(c, np.nan)) for c in COLUMNS) + " |")
+        rows.append(row(name, COLUMNS, figures))
     say("\n" + "\n".join(rows))
 
 

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,8 @@ from scratch.models.llama.model import Attention, Llama
 from scratch.models.llama.train import PRESETS, Settings, build, train
 from scratch.module import Module
 from scratch.tensor import Parameter, Tensor
-from scratch.training import Run, RunStopped
+from scratch.training.ablation import command_line, exchanging, figures_of, head, row
 from scratch.training.progress import say
-from scratch.training.report import RESULTS, number
 
 Make = Callable[[Settings, int], Llama]
 
@@ -71,21 +68,8 @@ class NotRenormalised(Mixture):
         return routing.p[np.arange(len(routing.chosen))[:, None], routing.chosen]
 
 
-def exchanging(old: type[Module], new: type[Module]) -> Make:
-    """A maker of the model in which every part of one class has become one of another."""
-
-    def make(settings: Settings, vocab_size: int) -> Llama:
-        model = build(settings, vocab_size)
-        for module in model.modules():
-            if type(module) is old:
-                module.__class__ = new
-        return model
-
-    return make
-
-
 def learned_positions(settings: Settings, vocab_size: int) -> Llama:
-    model = exchanging(Attention, NotTurned)(settings, vocab_size)
+    model = exchanging(build, Attention, NotTurned)(settings, vocab_size)
     inner: Any = model.model
     inner.embed_tokens = WithPlaces(inner.embed_tokens, settings.max_position_embeddings, settings.hidden_size)
     return model
@@ -113,15 +97,15 @@ EXPERTS: dict[str, Any] = {"experts": 8, "intermediate_size": 64}
 ABLATIONS: dict[str, tuple[dict[str, Any], Make]] = {
     "as it is": ({}, build),
     "learned positions for rotary": ({}, learned_positions),
-    "no positions": ({}, exchanging(Attention, NotTurned)),
-    "neighbouring features paired": ({}, exchanging(Attention, Interleaved)),
+    "no positions": ({}, exchanging(build, Attention, NotTurned)),
+    "neighbouring features paired": ({}, exchanging(build, Attention, Interleaved)),
     "layer norm for RMS norm": ({}, layer_norm),
     "GELU network for SwiGLU": ({}, gelu_network),
     "one head of keys and values": ({"num_key_value_heads": 1}, build),
     "as many heads of keys as of queries": ({"num_key_value_heads": 4}, build),
     "8 experts of 64, 2 chosen": (EXPERTS, build),
     "no balancing loss": ({**EXPERTS, "balance": 0.0}, build),
-    "gates not renormalised": (EXPERTS, exchanging(Mixture, NotRenormalised)),
+    "gates not renormalised": (EXPERTS, exchanging(build, Mixture, NotRenormalised)),
     "one expert chosen": ({**EXPERTS, "chosen": 1}, build),
     "one network of 128, the same work": ({"intermediate_size": 128}, build),
     "one network of 512, the same weights": ({"intermediate_size": 512}, build),
@@ -133,28 +117,18 @@ COLUMNS = ("loss at step 0", "final loss", "test loss", "busiest expert's load")
 def measure(name: str, changes: dict[str, Any], make: Make, seed: int, steps: int, parent: Path) -> dict[str, float]:
     """The figures of one run; those of a run that broke off are missing."""
     settings = Settings(**{**BASE, "steps": steps, "seed": seed, **changes})
-    run = Run.create("llama", settings, name, parent=parent)
-    try:
-        train(settings, run, make)
-        return json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["figures"]
-    except RunStopped as stop:
-        say(str(stop))
-        return {}
-    finally:
-        run.close()
+    return figures_of("llama", name, settings, parent, train, make)
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    p.add_argument("--parent", type=Path, default=Path("runs/ablations"), help="where the run folders go")
-    p.add_argument("--seed", type=int, default=0)
+    p = command_line(__doc__)
     p.add_argument("--steps", type=int, default=BASE["steps"])
     p.add_argument("--only", nargs="+", choices=list(ABLATIONS), default=list(ABLATIONS), metavar="NAME")
     a = p.parse_args()
-    rows = [f"| what | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    rows = [head(COLUMNS)]
     for name in a.only:
         figures = measure(name, *ABLATIONS[name], a.seed, a.steps, a.parent)
-        rows.append(f"| {name} | " + " | ".join(number(c, figures.get(c, np.nan)) for c in COLUMNS) + " |")
+        rows.append(row(name, COLUMNS, figures))
     say("\n" + "\n".join(rows))
 
 

@@ -5,20 +5,14 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from scratch.initializers import normal
 from scratch.models.mlp.model import MLP
 from scratch.models.mlp.train import Settings, train
 from scratch.tensor import Tensor
-from scratch.training import Run, RunStopped
+from scratch.training.ablation import command_line, figures_of, head, row
 from scratch.training.progress import say
-from scratch.training.report import RESULTS, number
 
 
 class WithoutReLU(MLP):
@@ -61,27 +55,18 @@ ABLATIONS: dict[str, tuple[dict[str, Any], type[MLP]]] = {
     "learning rate 0.2, no clipping": ({"lr": 0.2, "clip": 1e9}, MLP),
 }
 
+COLUMNS = ("loss at step 0", "final loss", "test accuracy")
+
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    p.add_argument("--parent", type=Path, default=Path("runs/ablations"), help="where the run folders go")
-    p.add_argument("--seed", type=int, default=0)
+    p = command_line(__doc__)
     p.add_argument("--steps", type=int, default=Settings.steps)
     a = p.parse_args()
-    rows = ["| what | loss at step 0 | final training loss | test accuracy |", "|---|---|---|---|"]
+    rows = [head(COLUMNS)]
     for name, (changes, kind) in ABLATIONS.items():
         settings = Settings(**{"steps": a.steps, "seed": a.seed, **changes})
-        run = Run.create("mlp", settings, name, parent=a.parent)
-        try:
-            train(settings, run, kind)
-            figures = json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["figures"]
-        except RunStopped as stop:
-            figures = {}
-            say(str(stop))
-        finally:
-            run.close()
-        columns = ("loss at step 0", "final loss", "test accuracy")
-        rows.append(f"| {name} | " + " | ".join(number(c, figures.get(c, np.nan)) for c in columns) + " |")
+        figures = figures_of("mlp", name, settings, a.parent, train, kind)
+        rows.append(row(name, COLUMNS, figures))
     say("\n" + "\n".join(rows))
 
 

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,8 @@ from scratch.models.rnn_lstm_gru.model import SequenceClassifier
 from scratch.models.rnn_lstm_gru.train import PRESETS, Settings, Task, build, train
 from scratch.module import Module
 from scratch.tensor import Tensor
-from scratch.training import Run, RunStopped
+from scratch.training.ablation import command_line, figures_of, head, row
 from scratch.training.progress import say
-from scratch.training.report import RESULTS, number
 
 Make = Callable[[Settings, Task], Any]
 
@@ -101,27 +98,17 @@ COLUMNS = ("loss at step 0", "final loss", "test MSE")
 def measure(name: str, changes: dict[str, Any], make: Make, seed: int, steps: int, parent: Path) -> dict[str, float]:
     """The figures of one run; those of a run that broke off are missing."""
     settings = Settings(**{**BASE, "steps": steps, "seed": seed, **changes})
-    run = Run.create("rnn_lstm_gru", settings, name, parent=parent)
-    try:
-        train(settings, run, make)
-        return json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["figures"]
-    except RunStopped as stop:
-        say(str(stop))
-        return {}
-    finally:
-        run.close()
+    return figures_of("rnn_lstm_gru", name, settings, parent, train, make)
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    p.add_argument("--parent", type=Path, default=Path("runs/ablations"), help="where the run folders go")
-    p.add_argument("--seed", type=int, default=0)
+    p = command_line(__doc__)
     p.add_argument("--steps", type=int, default=BASE["steps"])
     a = p.parse_args()
-    rows = [f"| what | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    rows = [head(COLUMNS)]
     for name, (changes, make) in ABLATIONS.items():
         figures = measure(name, changes, make, a.seed, a.steps, a.parent)
-        rows.append(f"| {name} | " + " | ".join(number(c, figures.get(c, np.nan)) for c in COLUMNS) + " |")
+        rows.append(row(name, COLUMNS, figures))
     say("\n" + "\n".join(rows))
 
 

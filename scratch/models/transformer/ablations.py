@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -21,9 +19,8 @@ from scratch.models.transformer.model import Transformer
 from scratch.models.transformer.train import Settings, build, load_pairs, train
 from scratch.module import Module
 from scratch.tensor import Tensor
-from scratch.training import Run, RunStopped
+from scratch.training.ablation import command_line, figures_of, head, row
 from scratch.training.progress import say
-from scratch.training.report import RESULTS, number
 
 Make = Callable[[Settings, int, int], Transformer]
 
@@ -144,29 +141,21 @@ def measure(name: str, changes: dict[str, Any], make: Make, seed: int, steps: in
         seen["largest weight"] = largest_weight(model, settings)
         return model
 
-    run = Run.create("transformer", settings, name, parent=parent)
-    try:
-        train(settings, run, make_and_look, cache=False)  # which repeats the layers as they are, not as changed here
-        seen |= json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["figures"]
-    except RunStopped as stop:
-        say(str(stop))
-    finally:
-        run.close()
-    return seen
+    # Without the cache, which repeats the layers as they are, not as changed here.
+    figures = figures_of("transformer", name, settings, parent, train, make_and_look, cache=False)
+    return seen | figures
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    p.add_argument("--parent", type=Path, default=Path("runs/ablations"), help="where the run folders go")
-    p.add_argument("--seed", type=int, default=0)
+    p = command_line(__doc__)
     p.add_argument("--steps", type=int, default=BASE["steps"], help="of each run, at most")
     a = p.parse_args()
     rows = []
     for layers, group in ((2, ABLATIONS), (6, SIX)):
-        rows += ["", f"| {layers} layers | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+        rows += ["", head(COLUMNS, f"{layers} layers")]
         for name, (changes, make) in group.items():
             figures = measure(name, changes, make, a.seed, a.steps, a.parent)
-            rows.append(f"| {name} | " + " | ".join(number(c, figures.get(c, np.nan)) for c in COLUMNS) + " |")
+            rows.append(row(name, COLUMNS, figures))
             say(rows[-1])
     say("\n".join(rows))
 

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,8 @@ import numpy as np
 from scratch.models.vit.model import Attention, VisionTransformer
 from scratch.models.vit.train import Settings, build, train
 from scratch.tensor import Tensor
-from scratch.training import Run, RunStopped
+from scratch.training.ablation import command_line, figures_of, head, row
 from scratch.training.progress import say
-from scratch.training.report import RESULTS, number
 
 Make = Callable[[Settings, int, int], VisionTransformer]
 
@@ -83,30 +80,20 @@ COLUMNS = ("loss at step 0", "final loss", "test loss", "test accuracy")
 
 def measure(name: str, settings: Settings, make: Make, parent: Path) -> dict[str, float]:
     """The figures of one run; those of a run that broke off are missing."""
-    run = Run.create("vit", settings, name, parent=parent)
-    try:
-        train(settings, run, make)
-        return json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["figures"]
-    except RunStopped as stop:
-        say(str(stop))
-        return {}
-    finally:
-        run.close()
+    return figures_of("vit", name, settings, parent, train, make)
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    p.add_argument("--parent", type=Path, default=Path("runs/ablations"), help="where the run folders go")
-    p.add_argument("--seed", type=int, default=0)
+    p = command_line(__doc__)
     p.add_argument("--steps", type=int, default=SHORT["steps"], help="of each run of the first table")
     p.add_argument("--only", nargs="*", default=[*PARTS, *PRETRAINED], help="names of rows")
     a = p.parse_args()
     for group, common in ((PARTS, {**SHORT, "steps": a.steps}), (PRETRAINED, {})):
-        say(f"\n| what | {' | '.join(COLUMNS)} |\n|{'---|' * (len(COLUMNS) + 1)}")
+        say("\n" + head(COLUMNS))
         for name in [name for name in group if name in a.only]:
             changes, make = group[name]
             figures = measure(name, Settings(**{**common, **changes, "seed": a.seed}), make, a.parent)
-            say(f"| {name} | " + " | ".join(number(c, figures.get(c, np.nan)) for c in COLUMNS) + " |")
+            say(row(name, COLUMNS, figures))
 
 
 if __name__ == "__main__":
