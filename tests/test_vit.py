@@ -454,8 +454,8 @@ def test_what_does_not_fit_is_named(change, message, frozen):
         ({"model_type": "swin"}, "model_type is 'swin', this model has 'vit' or 'dinov2' or 'vit_mae'"),
         ({"hidden_act": "quick_gelu"}, "hidden_act is 'quick_gelu', this model has 'gelu'"),
         ({"use_swiglu_ffn": True}, "use_swiglu_ffn is True"),
-        ("{", "config.json is no JSON"),
-        ("[]", "expected an object, got list"),
+        ("{", "config.json: expected a JSON object, but it is no JSON: Expecting property name"),
+        ("[]", "config.json: expected a JSON object, but it holds a list"),
     ],
 )
 def test_a_config_of_another_model_is_refused(change, message, frozen, tmp_path):
@@ -470,7 +470,7 @@ def test_missing_files(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_pretrained(tmp_path / "nothing.safetensors")
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(FileNotFoundError, match="neither model.safetensors nor pytorch_model.bin"):
+    with pytest.raises(FileNotFoundError, match="expected one of model.safetensors, pytorch_model.bin, .* in it, found none"):
         load_pretrained(tmp_path)
 
 

@@ -65,7 +65,7 @@ def stream(
     texts = checked(model, prompts)
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens must be at least 0, got {max_new_tokens}")
-    _check_options(temperature, top_k, top_p)
+    check_options(temperature, top_k, top_p)
     rng = generator() if rng is None else rng
     scores = _cached(model, texts) if cache else _uncached(model, texts)
 
@@ -101,7 +101,7 @@ def distribution(
     always in it. Of equally likely tokens the ones with smaller numbers come first.
     Shapes: (B, V) → (B, V) in float64. Raises ValueError for options out of range.
     """
-    _check_options(temperature, top_k, top_p)
+    check_options(temperature, top_k, top_p)
     logits = np.asarray(logits, np.float64)
     if temperature == 0:
         return np.eye(logits.shape[1])[logits.argmax(axis=1)]
@@ -191,7 +191,8 @@ def checked(model: Any, prompts: Prompts) -> list[list[int]]:
     return [row.tolist() for row in rows]
 
 
-def _check_options(temperature: float, top_k: int | None, top_p: float | None) -> None:
+def check_options(temperature: float, top_k: int | None, top_p: float | None) -> None:
+    """Raises ValueError for a temperature below 0, a top_k below 1 and a top_p outside (0, 1]."""
     if not 0 <= temperature < np.inf:
         raise ValueError(f"temperature must be a number of at least 0, got {temperature}")
     if top_k is not None and top_k < 1:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from scratch.models.gpt.generate import Prompts, checked, choose, padded
+from scratch.models.gpt.generate import Prompts, check_options, checked, choose, padded
 from scratch.models.llama.decoder import Decoder
 from scratch.models.llama.inside import looking
 from scratch.models.llama.model import Llama
@@ -48,10 +48,8 @@ def stream(
     texts = checked(model, prompts)
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens must be at least 0, got {max_new_tokens}")
+    check_options(temperature, top_k, top_p)
     rng = generator() if rng is None else rng
-    choose(np.zeros((1, 1)), temperature or 1.0, top_k, top_p, np.random.default_rng(0))  # refuses at once
-    if temperature < 0:
-        raise ValueError(f"temperature must be a number of at least 0, got {temperature}")
 
     def tokens() -> Iterator[Array]:
         scores = Cached(model, texts) if cache else Recomputed(model, texts)

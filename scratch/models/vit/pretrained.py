@@ -11,7 +11,6 @@ or is given, or is one for 64 features, as in all usual sizes.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -25,6 +24,8 @@ from scratch.models.vit.model import Block, VisionTransformer
 from scratch.models.vit.positions import resized
 from scratch.module import Module
 from scratch.tensor import Array, Parameter, Tensor
+from scratch.weights.folder import load_folder
+from scratch.weights.published import Config
 
 # -- DINOv2 -----------------------------------------------------------------------------------------------------
 
@@ -138,8 +139,9 @@ def load_pretrained(
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         if path.is_dir():
-            config, path = read_config(path), weights_in(path)
-        state = translated(weights.load(path))
+            config, state = read_config(path), translated(load_folder(path))
+        else:
+            state = translated(weights.load(path))
     else:
         state = translated(source)
     sizes = sizes_of(state, heads or config.get("num_attention_heads"), config.get("image_size"))
@@ -180,24 +182,7 @@ def sizes_of(state: Mapping[str, Array], heads: int | None, image_size: Any = No
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a folder. Raises ValueError for what this model does not have, saying what it is."""
-    file = folder / "config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{file} is no JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise ValueError(f"{file}: expected an object, got {type(config).__name__}")
-    fits = {"model_type": ("vit", "dinov2", "vit_mae"), "hidden_act": ("gelu",), "use_swiglu_ffn": (False,)}
-    for key, known in fits.items():
-        if key in config and config[key] not in known:
-            raise ValueError(f"{file}: {key} is {config[key]!r}, this model has {' or '.join(map(repr, known))}")
-    return config
-
-
-def weights_in(folder: Path) -> Path:
-    """The weight file of a folder. Raises FileNotFoundError if there is none."""
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        if (folder / name).is_file():
-            return folder / name
-    raise FileNotFoundError(f"{folder} has neither model.safetensors nor pytorch_model.bin")
+    """The fields of a folder's config.json. Raises ValueError for what this model does not have, saying what it is."""
+    config = Config.of(folder)
+    config.only("this model", model_type=("vit", "dinov2", "vit_mae"), hidden_act=("gelu",), use_swiglu_ffn=(False,))
+    return dict(config.fields)
