@@ -6,6 +6,7 @@ import importlib.util
 import os
 import socket
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Several processes with a thread for each core wait for one another; set before NumPy is loaded.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402
 
 hypothesis.settings.register_profile(
     "scratch",
@@ -81,6 +84,12 @@ def _pytorch_only_where_marked(request: pytest.FixtureRequest, monkeypatch: pyte
     sys.meta_path.insert(0, hook)
     yield
     sys.meta_path.remove(hook)
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """A random generator of the test's own, seeded from its name: no other test changes its numbers."""
+    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
 @pytest.fixture(autouse=True)
