@@ -8,14 +8,14 @@ A convolution's weight (out, in, k, …) counts in · k · … and out · k · �
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 from scratch.random import generator
+from scratch.scope import Scope
 
 # What a non-linearity does to the scale of a signal of variance 1 (PyTorch's table, torch.nn.init.calculate_gain).
 GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2.0), "selu": 3 / 4}
@@ -24,14 +24,9 @@ GAINS |= {f"conv{transposed}{axes}d": 1.0 for transposed in ("", "_transpose") f
 _drawing: ContextVar[bool] = ContextVar("drawing", default=True)
 
 
-@contextmanager
-def undrawn() -> Iterator[None]:
+def undrawn() -> Scope:
     """Inside the block `uniform` and `normal` give zeros, at no cost: for a network whose weights come from a file."""
-    token = _drawing.set(False)
-    try:
-        yield
-    finally:
-        _drawing.reset(token)
+    return Scope(_drawing, lambda: False)
 
 
 def uniform(shape: Sequence[int], low: float = 0.0, high: float = 1.0, dtype: Any = np.float32) -> np.ndarray:

@@ -7,26 +7,21 @@ assigned. Nothing is registered; what a reader sees in `__init__` is all there i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
+from scratch.scope import Scope
 from scratch.tensor import Buffer, Parameter, Tensor
 
 Observer = Callable[["Module", tuple, Any], None]
 _observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
 
 
-@contextmanager
-def observe(function: Observer) -> Iterator[None]:
+def observe(function: Observer) -> Scope:
     """Call `function(module, inputs, output)` after every module's forward inside the block."""
-    token = _observer.set(function)
-    try:
-        yield
-    finally:
-        _observer.reset(token)
+    return Scope(_observer, lambda: function)
 
 
 class Module:
@@ -58,7 +53,7 @@ class Module:
     def named_modules(self) -> Iterator[tuple[str, Module]]:
         """(dotted name, module) of this module (named '') and all inside it, each once."""
         seen: set[int] = set()
-        for name, value in _walk(self):
+        for name, value in _named(self):
             if isinstance(value, Module) and id(value) not in seen:
                 seen.add(id(value))
                 yield name, value
@@ -69,7 +64,7 @@ class Module:
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(dotted name, parameter); one shared by several parts comes once, under its first name."""
         seen: set[int] = set()
-        for name, value in _walk(self):
+        for name, value in _named(self):
             if isinstance(value, Parameter) and id(value) not in seen:
                 seen.add(id(value))
                 yield name, value
@@ -80,7 +75,7 @@ class Module:
     def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
         """(dotted name, buffer) of the arrays that are state but not trained."""
         seen: set[int] = set()
-        for name, value in _walk(self):
+        for name, value in _named(self):
             if isinstance(value, Buffer) and id(value) not in seen:
                 seen.add(id(value))
                 yield name, value
@@ -91,8 +86,11 @@ class Module:
     # -- state --------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """The arrays of all parameters and buffers by dotted name, not copied; a shared one under each of its names."""
-        return {name: value.data for name, value in _walk(self) if isinstance(value, (Parameter, Buffer))}
+        """The arrays of all parameters and buffers by dotted name, not copied; a shared one under each of its names.
+
+        Raises ValueError, as all walks do, for two parts of one dotted name, as in `{"b.c": p, "b": {"c": q}}`.
+        """
+        return {name: value.data for name, value in _named(self) if isinstance(value, (Parameter, Buffer))}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Write arrays (or tensors) into the parameters and buffers of the same names, cast to their dtype.
@@ -124,7 +122,7 @@ class Module:
         dtype = np.dtype(dtype)
         if dtype.kind != "f":
             raise ValueError(f"to() expects a floating-point dtype, got {dtype}")
-        for _, value in _walk(self):
+        for _, value in _named(self):
             if isinstance(value, (Parameter, Buffer)) and value.dtype.kind == "f":
                 value.data = value.data.astype(dtype, copy=False)
                 value.grad = None
@@ -196,26 +194,48 @@ class Sequential(Module):
         return Sequential(*modules[index]) if isinstance(index, slice) else modules[index]
 
 
-def _leaves(value: Any, name: str, path: set[int]) -> Iterator[tuple[str, Any]]:
+def _dotted(name: str, key: Any) -> str:
+    return f"{name}.{key}" if name else str(key)
+
+
+def _quoted(name: str, key: Any) -> str:
+    """'blocks' / 0 / 'weight': unlike a dotted name, different for every place."""
+    return f"{name} / {key!r}" if name else repr(key)
+
+
+def _leaves(
+    value: Any, name: str, path: set[int], join: Callable[[str, Any], str] = _dotted
+) -> Iterator[tuple[str, Any]]:
     """Tensors and modules in a container, with dotted names; `path` holds the containers being walked."""
     if isinstance(value, (Module, Tensor)):
         yield name, value
     elif isinstance(value, (list, tuple, dict)) and id(value) not in path:
         path.add(id(value))
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _leaves(item, f"{name}.{key}" if name else str(key), path)
+            yield from _leaves(item, join(name, key), path, join)
         path.remove(id(value))
 
 
-def _walk(module: Module, name: str = "", path: tuple[int, ...] = ()) -> Iterator[tuple[str, Any]]:
+def _walk(
+    module: Module, name: str = "", path: tuple[int, ...] = (), join: Callable[[str, Any], str] = _dotted
+) -> Iterator[tuple[str, Any]]:
     """Every (dotted name, module or tensor) from `module` down, parents first; a cycle is followed once."""
     yield name, module
-    for key, value in _leaves(vars(module), "", set()):
-        full = f"{name}.{key}" if name else key
+    for full, value in _leaves(vars(module), name, set(), join):
         if not isinstance(value, Module):
             yield full, value
         elif id(value) != id(module) and id(value) not in path:
-            yield from _walk(value, full, (*path, id(module)))
+            yield from _walk(value, full, (*path, id(module)), join)
+
+
+def _named(module: Module) -> Iterator[tuple[str, Any]]:
+    """`_walk`, as long as every module, parameter and buffer has a name of its own."""
+    found: dict[str, Any] = {}
+    for name, value in _walk(module):
+        if isinstance(value, (Module, Parameter, Buffer)) and found.setdefault(name, value) is not value:
+            places = [place for place, other in _walk(module, join=_quoted) if other in (found[name], value)]
+            raise ValueError(f"{type(module).__name__}: {' and '.join(places)} have one name, {name!r}; rename a key")
+        yield name, value
 
 
 def _draw(module: Module, path: set[int]) -> str:

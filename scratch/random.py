@@ -7,12 +7,12 @@ function of (seed, step, shard, call), so a resumed or differently scheduled run
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from scratch.scope import Scope
 
 _default = np.random.Generator(np.random.PCG64(0))
 
@@ -61,15 +61,10 @@ class Stream:
 _stream: ContextVar[Stream | None] = ContextVar("stream", default=None)
 
 
-@contextmanager
-def stream(seed: int, step: int, shard: int = 0) -> Iterator[Stream]:
+def stream(seed: int, step: int, shard: int = 0) -> Scope:
     """Inside the block, `generator()` draws from the stream of this seed, step and shard (whole numbers from 0 up)."""
-    current = Stream(_checked(seed), _checked(step, "step"), _checked(shard, "shard"))
-    token = _stream.set(current)
-    try:
-        yield current
-    finally:
-        _stream.reset(token)
+    address = _checked(seed), _checked(step, "step"), _checked(shard, "shard")
+    return Scope(_stream, lambda: Stream(*address))
 
 
 def current_stream() -> Stream | None:

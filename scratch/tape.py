@@ -10,12 +10,13 @@ nodes that went in, its parents. `backward` *returns* the gradients of those par
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
+
+from scratch.scope import Scope
 
 Array = np.ndarray
 Backward = Callable[[Array], tuple]
@@ -24,14 +25,9 @@ _recording: ContextVar[bool] = ContextVar("recording", default=True)
 _births = itertools.count()
 
 
-@contextmanager
-def no_grad() -> Iterator[None]:
+def no_grad() -> Scope:
     """Record nothing inside the `with` block (or the decorated function); holds for the current thread only."""
-    token = _recording.set(False)
-    try:
-        yield
-    finally:
-        _recording.reset(token)
+    return Scope(_recording, lambda: False)
 
 
 def is_grad_enabled() -> bool:

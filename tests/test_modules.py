@@ -18,6 +18,7 @@ import pytest
 import scratch.layers as layers
 from scratch import Buffer, Module, Parameter, Sequential, Tensor, gradcheck, manual_seed, no_grad
 from scratch.module import observe
+from scratch.parallel import replicate
 from scratch.random import get_state, stream
 from scratch.tape import ancestors
 from scratch.tensor import as_tensor
@@ -758,3 +759,51 @@ def test_lists_are_taken_as_float32_arrays_are(make):
     y = layer(rows)
     assert y.dtype == np.float32
     np.testing.assert_array_equal(y.data, layer(np.array(rows, np.float32)).data)
+
+
+# -- two parts of one name ---------------------------------------------------------------------------------------
+
+
+class Holder(Module):
+    def __init__(self, a):
+        self.a = a
+
+
+def one(kind=Parameter):
+    return kind(np.zeros(1, np.float32))
+
+
+COLLIDING = {
+    "a dot": ({"b.c": one(), "b": {"c": one()}}, "'a' / 'b.c' and 'a' / 'b' / 'c'", "a.b.c"),
+    "a number and its text": ({0: one(), "0": one()}, "'a' / 0 and 'a' / '0'", "a.0"),
+    "a list and its text": ({"b": [one()], "b.0": one()}, "'a' / 'b' / 0 and 'a' / 'b.0'", "a.b.0"),
+    "inside a module": (
+        {"b.weight": one(), "b": layers.Linear(1, 1)}, "'a' / 'b.weight' and 'a' / 'b' / 'weight'", "a.b.weight"
+    ),
+    "a parameter and a buffer": ({0: one(), "0": one(Buffer)}, "'a' / 0 and 'a' / '0'", "a.0"),
+    "modules without parameters": ({0: layers.Identity(), "0": layers.Identity()}, "'a' / 0 and 'a' / '0'", "a.0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", COLLIDING)
+def test_two_parts_of_one_dotted_name_are_refused(case):
+    a, places, name = COLLIDING[case]
+    model = Holder(a)
+    walks = [
+        model.state_dict, lambda: list(model.named_parameters()), lambda: list(model.named_buffers()), model.parameters,
+        lambda: list(model.modules()), lambda: model.load_state_dict({}), lambda: replicate(model),
+        lambda: model.to(np.float16), lambda: Sequential(layers.Linear(1, 1), model).state_dict(),
+    ]  # fmt: skip
+    for walk in walks:
+        with pytest.raises(ValueError) as raised:  # noqa: PT011
+            list(walk())
+        assert places.rsplit(" and ", 1)[1] in str(raised.value) and name in str(raised.value)
+    with pytest.raises(ValueError) as raised:  # noqa: PT011
+        model.state_dict()
+    assert places in str(raised.value)
+
+
+def test_a_dotted_key_and_one_part_under_one_name_twice_are_no_fault():
+    p, q = one(), one()
+    assert list(Holder({"b.c": p, "b": {"d": q}}).state_dict()) == ["a.b.c", "a.b.d"]
+    assert list(Holder({"b.c": p, "b": {"c": p}}).state_dict()) == ["a.b.c"]

@@ -15,8 +15,7 @@ Outside of shards the images of a batch are shared out over the cores, once for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from contextvars import ContextVar
 
 import numpy as np
@@ -25,24 +24,20 @@ from scratch.blocks import added, cut, over
 from scratch.layers.convolution import depthwise, im2col, pointwise, windows, winograd
 from scratch.layers.convolution.geometry import Padding, Pair, output_sizes
 from scratch.parallel import available_blas_threads
+from scratch.scope import Scope
 
 _exact_zeros: ContextVar[bool] = ContextVar("exact_zeros", default=False)
 SMALL = 2**16  # numbers in the output of a convolution that is not worth waking another thread for
 COLUMNS = 2**18  # numbers in one block of columns, where im2col is used
 
 
-@contextmanager
-def exact_zeros() -> Iterator[None]:
+def exact_zeros() -> Scope:
     """Inside the block an output is 0 where all that it is made of is 0.
 
     winograd.py rounds four outputs together and leaves some 1e-7 of a neighbour there, which matters to nobody but who
     asks which pixels have any influence at all.
     """
-    token = _exact_zeros.set(True)
-    try:
-        yield
-    finally:
-        _exact_zeros.reset(token)
+    return Scope(_exact_zeros, lambda: True)
 
 
 def convolve(
