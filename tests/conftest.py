@@ -88,8 +88,12 @@ def _pytorch_only_where_marked(request: pytest.FixtureRequest, monkeypatch: pyte
 
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
-    """A random generator of the test's own, seeded from its name: no other test changes its numbers."""
-    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+    """A random generator of the test's own, seeded from its name: no other test changes its numbers.
+
+    `SCRATCH_TEST_SEED=1 pytest` draws others for all tests: what holds must hold for them, too.
+    """
+    seed = int(os.environ.get("SCRATCH_TEST_SEED", "0"))
+    return np.random.default_rng([zlib.crc32(request.node.name.encode()), seed])
 
 
 @pytest.fixture(autouse=True)

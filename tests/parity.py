@@ -1,8 +1,8 @@
 """The same computation here and in PyTorch: outputs and all gradients of a random upstream gradient, in float64.
 
-A subject is a file in `tests/parity_cases/` with a list `CASES`. `python -m tests.reference.make` runs every case in
-PyTorch and freezes what came out; `tests/test_parity.py` compares with the frozen values everywhere, and with
-PyTorch itself where it is installed.
+A subject is a file in `tests/parity_cases/` with a function `cases`, which draws from a generator of its own.
+`python -m tests.reference.make` runs every case in PyTorch and freezes what came out; `tests/test_parity.py` compares
+with the frozen values everywhere, and with PyTorch itself where it is installed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def subjects() -> list[str]:
 
 
 def cases(subject: str) -> list[Case]:
-    found = importlib.import_module(f"tests.parity_cases.{subject}").CASES
+    found = importlib.import_module(f"tests.parity_cases.{subject}").cases()
     names = [case.name for case in found]
     if len(set(names)) != len(names):
         raise ValueError(f"{subject}: two cases share a name")

@@ -25,8 +25,6 @@ from scratch.combine import where
 from scratch.gradcheck import GradcheckError
 from scratch.tensor import record
 
-rng = np.random.default_rng(0)
-
 
 def with_options(function, **options):
     def called(x):
@@ -69,7 +67,7 @@ def name(function):
 
 @pytest.mark.parametrize("function", ELEMENTWISE, ids=name)
 @pytest.mark.parametrize("shape", [(), (7,), (2, 3, 5)], ids=str)
-def test_the_derivative_of_each_element(function, shape):
+def test_the_derivative_of_each_element(function, shape, rng):
     assert gradcheck(function, [np.asarray(4 * rng.standard_normal(shape))])
 
 
@@ -77,7 +75,7 @@ def test_the_derivative_of_each_element(function, shape):
 @pytest.mark.parametrize(
     ("shape", "dim"), [((6,), 0), ((3, 4), 0), ((3, 4), 1), ((2, 3, 4), 1), ((2, 3, 4), -1), ((2, 3, 4), -3)]
 )
-def test_the_derivative_along_every_axis(function, shape, dim):
+def test_the_derivative_along_every_axis(function, shape, dim, rng):
     x = 2 * rng.standard_normal(shape)
     assert gradcheck(with_options(function, dim=dim), [x])
     x.reshape(-1)[:2] = x.max() + 1  # a tie for the largest
@@ -157,7 +155,7 @@ TWINS = [
 
 
 @pytest.mark.parametrize(("fused", "composed"), TWINS, ids=[name(f) for f, _ in TWINS])
-def test_equals_the_same_composed_of_primitives(fused, composed):
+def test_equals_the_same_composed_of_primitives(fused, composed, rng):
     values, dy = 3 * rng.standard_normal((5, 6, 2)), rng.standard_normal((5, 6, 2))
     a, b = Tensor(values, requires_grad=True), Tensor(values, requires_grad=True)
     y, expected = fused(a), composed(b)
@@ -195,12 +193,12 @@ WRONG += [silu_with_a_sign_flipped]
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=name)
-def test_a_planted_fault_is_caught(wrong):
+def test_a_planted_fault_is_caught(wrong, rng):
     with pytest.raises(GradcheckError, match=wrong.__name__):
         gradcheck(wrong, [rng.standard_normal((3, 4))])
 
 
-def test_an_upstream_gradient_of_ones_would_miss_a_zero_softmax_gradient():
+def test_an_upstream_gradient_of_ones_would_miss_a_zero_softmax_gradient(rng):
     x = Tensor(rng.standard_normal((3, 4)), requires_grad=True)
     softmax(x, dim=1).backward(np.ones((3, 4)))
     np.testing.assert_allclose(x.grad, 0, atol=1e-15)  # why every check here draws it at random
@@ -244,7 +242,7 @@ def test_erf_from_the_tail_to_the_last_digits():
     np.testing.assert_allclose(erf, [math.erf(value) for value in x], rtol=0, atol=4e-16)
 
 
-def test_gelu_in_blocks_is_gelu_of_each_element():
+def test_gelu_in_blocks_is_gelu_of_each_element(rng):
     x = 2 * rng.standard_normal(2 * BLOCK + 17)
     some = np.array([0, 1, BLOCK - 1, BLOCK, 2 * BLOCK - 1, 2 * BLOCK, 2 * BLOCK + 16])
     expected = [value * 0.5 * (1 + math.erf(value / math.sqrt(2))) for value in x[some]]
@@ -289,7 +287,7 @@ def test_far_from_zero(function, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_softmax_of_far_scores(dtype):
+def test_softmax_of_far_scores(dtype, rng):
     x = np.array([[1e4, -1e4, 1e4, 0], [-1e4, -1e4, -1e4, -1e4 + 1], [3, 1e4, 2, 1], [-9e3, -1e4, 0, 1]], dtype=dtype)
     t = Tensor(x, requires_grad=True)
     y = softmax(t, dim=1)
@@ -308,7 +306,7 @@ def test_softmax_of_far_scores(dtype):
     np.testing.assert_allclose(t.grad, dy - p * dy.sum(axis=1, keepdims=True), rtol=1e-4, atol=1e-6)
 
 
-def test_softmax_keeps_its_digits_where_one_row_is_far_above_the_others():
+def test_softmax_keeps_its_digits_where_one_row_is_far_above_the_others(rng):
     x = rng.standard_normal((6, 5)).astype(np.float32)
     for gap in (10, 25, 40, 80, 200):  # on both sides of the switch to each row's own maximum
         rows = x.copy()
@@ -333,7 +331,7 @@ def test_one_row_of_nan_leaves_the_others_alone():
 
 
 @pytest.mark.parametrize("function", EVERY, ids=name)
-def test_float32_stays_and_nothing_given_is_written_into(function):
+def test_float32_stays_and_nothing_given_is_written_into(function, rng):
     values, dy = rng.standard_normal((3, 4, 2)).astype(np.float32), rng.standard_normal((3, 4, 2)).astype(np.float32)
     kept = values.copy(), dy.copy()
     x = Tensor(values, requires_grad=True)
@@ -353,7 +351,7 @@ def test_float32_stays_and_nothing_given_is_written_into(function):
 
 
 @pytest.mark.parametrize("function", EVERY, ids=name)
-def test_any_memory_layout_gives_the_same(function):
+def test_any_memory_layout_gives_the_same(function, rng):
     values = rng.standard_normal((3, 4, 5, 2))
     channels_last = np.ascontiguousarray(values.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
     strided = np.repeat(values, 2, axis=2)[:, :, ::2]
@@ -370,7 +368,7 @@ def test_any_memory_layout_gives_the_same(function):
 @pytest.mark.parametrize(
     "function", [relu, leaky_relu, relu6, hardswish, sigmoid, tanh, silu, elu, softplus], ids=name
 )
-def test_channels_last_memory_is_preserved(function):
+def test_channels_last_memory_is_preserved(function, rng):
     x, dy = rng.standard_normal((2, 2, 5, 4, 3)).astype(np.float32).transpose(0, 1, 4, 2, 3)
     y = function(Tensor(x, requires_grad=True))
     (dx,) = y._backward(dy)
@@ -432,7 +430,7 @@ MODULES = [
 
 
 @pytest.mark.parametrize(("module", "function", "shown"), MODULES, ids=[shown for *_, shown in MODULES])
-def test_a_module_is_its_function(module, function, shown):
+def test_a_module_is_its_function(module, function, shown, rng):
     x = 3 * rng.standard_normal((3, 4))
     np.testing.assert_array_equal(Sequential(module)(Tensor(x)).data, function(Tensor(x)).data)
     assert repr(module) == shown and module.state_dict() == {}

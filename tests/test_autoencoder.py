@@ -22,18 +22,17 @@ from scratch.parallel import ShardedLoss
 from scratch.random import stream
 from tests import lockstep
 
-rng = np.random.default_rng(0)
 TINY = (2, 4, 8)  # channels, height, width: all different
 
 
-def images(n, shape=TINY):
+def images(rng, n, shape=TINY):
     return rng.random((n, *shape))
 
 
 # -- the divergence and the noise ---------------------------------------------------------------------------------
 
 
-def kl_is_the_integral():
+def kl_is_the_integral(rng):
     """Of one number: ∫ q ln (q / p), on a fine grid. Of many: the sum."""
     mean, s = np.array([[0.0, 0.7, -1.3, 0.2]]), np.array([[0.0, -1.0, 0.6, 0.9]])
     grid = np.linspace(-15, 15, 60_001)
@@ -48,8 +47,8 @@ def kl_is_the_integral():
     gradcheck(elbo.gaussian_kl, [rng.standard_normal((2, 3, 1, 4)), rng.standard_normal((2, 3, 1, 4))])
 
 
-def test_the_divergence_is_the_integral():
-    kl_is_the_integral()
+def test_the_divergence_is_the_integral(rng):
+    kl_is_the_integral(rng)
 
 
 def test_the_divergence_from_itself_is_nothing():
@@ -61,7 +60,7 @@ def composed_kl(mean, s):
     return (mean * mean + s.exp() - 1 - s).sum(axis=1) * 0.5
 
 
-def test_the_fused_divergence_is_the_composed_one():
+def test_the_fused_divergence_is_the_composed_one(rng):
     values = [rng.standard_normal((5, 3)) for _ in range(2)]
     upstream = rng.standard_normal(5)
     found = []
@@ -74,7 +73,7 @@ def test_the_fused_divergence_is_the_composed_one():
         np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
-def noise_is_scaled_by_the_deviation():
+def noise_is_scaled_by_the_deviation(rng):
     eps = rng.standard_normal((2, 3))
     mean, variance = rng.standard_normal((2, 3)), rng.random((2, 3)) + 0.1
     z = elbo.reparameterise(Tensor(mean), Tensor(np.log(variance)), eps)
@@ -82,8 +81,8 @@ def noise_is_scaled_by_the_deviation():
     gradcheck(lambda m, s: elbo.reparameterise(m, s, eps), [mean, np.log(variance)])
 
 
-def test_noise_is_scaled_by_the_standard_deviation():
-    noise_is_scaled_by_the_deviation()
+def test_noise_is_scaled_by_the_standard_deviation(rng):
+    noise_is_scaled_by_the_deviation(rng)
 
 
 def test_shapes_that_differ_are_refused():
@@ -97,7 +96,7 @@ def test_shapes_that_differ_are_refused():
 # -- likelihoods --------------------------------------------------------------------------------------------------
 
 
-def likelihoods_are_their_formulas():
+def likelihoods_are_their_formulas(rng):
     out, x = rng.standard_normal((3, 2, 5)), rng.random((3, 2, 5))
     p = 1 / (1 + np.exp(-out))
     expected = -(x * np.log(p) + (1 - x) * np.log(1 - p)).reshape(3, -1).sum(axis=1)
@@ -115,11 +114,11 @@ def likelihoods_are_their_formulas():
     gradcheck(lambda o: gaussian.nats(o, Tensor(x)), [out], {"log_sigma": gaussian.log_sigma})
 
 
-def test_likelihoods_are_their_formulas():
-    likelihoods_are_their_formulas()
+def test_likelihoods_are_their_formulas(rng):
+    likelihoods_are_their_formulas(rng)
 
 
-def test_the_best_deviation_is_the_root_mean_squared_error():
+def test_the_best_deviation_is_the_root_mean_squared_error(rng):
     out, x = rng.standard_normal((4, 6)), rng.random((4, 6))
     best = Gaussian(math.sqrt(((x - out) ** 2).mean())).to(np.float64)
     best.nats(Tensor(out), Tensor(x)).backward()
@@ -184,7 +183,7 @@ def test_both_bounds_are_known_for_a_linear_model():
     bounds_are_known()
 
 
-def test_more_samples_tighten_the_bound():
+def test_more_samples_tighten_the_bound(rng):
     wrong, x = Linear(a=0.2, v=0.9), np.repeat([[0.3], [-1.2]], 2000, axis=0)
     bounds = [importance_bound(wrong, x, K, np.random.default_rng(2)).reshape(2, -1).mean(axis=1) for K in (1, 5, 50)]
     exact = wrong.log_p(x)[[0, -1]]
@@ -209,15 +208,15 @@ SMALL_VAES = {
 
 
 @pytest.mark.parametrize("make", SMALL.values(), ids=SMALL)
-def test_gradients_of_an_autoencoder(make):
+def test_gradients_of_an_autoencoder(make, rng):
     net = make().to(np.float64)
-    gradcheck(net, [images(3)], parameters=dict(net.named_parameters()))
+    gradcheck(net, [images(rng, 3)], parameters=dict(net.named_parameters()))
 
 
 @pytest.mark.parametrize("make", SMALL_VAES.values(), ids=SMALL_VAES)
-def test_gradients_of_a_vae(make):
+def test_gradients_of_a_vae(make, rng):
     net = make().to(np.float64)
-    x, target, eps = images(3), Tensor(images(3)), rng.standard_normal((3, *net.code))
+    x, target, eps = images(rng, 3), Tensor(images(rng, 3)), rng.standard_normal((3, *net.code))
 
     def loss(x):
         out, mean, s = net(x, eps)
@@ -226,17 +225,16 @@ def test_gradients_of_a_vae(make):
     gradcheck(loss, [x], parameters=dict(net.named_parameters()))
 
 
-def test_counts_of_parameters():
+def test_counts_of_parameters(rng):
     """784-400-20-400-784: PyTorch's example of a VAE has 652,824."""
     assert VAE().count_parameters() == 652_824
     assert Autoencoder().count_parameters() == 652_824 - 20 * 401
-    assert [m.forward(images(2, (1, 28, 28)).astype(np.float32)).shape for m in (Autoencoder(), ConvAutoencoder())] == [
-        (2, 1, 28, 28)
-    ] * 2
+    for net in (Autoencoder(), ConvAutoencoder()):
+        assert net.forward(images(rng, 2, (1, 28, 28)).astype(np.float32)).shape == (2, 1, 28, 28)
 
 
-def test_noise_is_drawn_where_none_is_given():
-    net, x = VAE(TINY, 3, (5,)), images(2).astype(np.float32)
+def test_noise_is_drawn_where_none_is_given(rng):
+    net, x = VAE(TINY, 3, (5,)), images(rng, 2).astype(np.float32)
     with stream(1, 2):
         first = net(x)[0].data
     with stream(1, 2):
@@ -274,7 +272,7 @@ def test_what_does_not_fit_is_refused(call, message):
 # -- vector quantisation ------------------------------------------------------------------------------------------
 
 
-def quantizer(**changes):
+def quantizer(rng, **changes):
     made = VectorQuantizer(**{"codes": 4, "dim": 3, "decay": 0.9, "least": 0.0, **changes}).to(np.float64)
     made.codebook.data[...] = rng.standard_normal(made.codebook.shape)
     made.counts.data[...] = rng.random(len(made.counts)) + 1
@@ -282,8 +280,8 @@ def quantizer(**changes):
     return made
 
 
-def codes_are_the_nearest():
-    made = quantizer(codes=7)
+def codes_are_the_nearest(rng):
+    made = quantizer(rng, codes=7)
     made.eval()
     z = rng.standard_normal((2, 3, 4, 5))
     e, codes, commitment = made(Tensor(z))
@@ -295,13 +293,13 @@ def codes_are_the_nearest():
     np.testing.assert_array_equal(made.vectors(codes), e.data)
 
 
-def test_every_code_is_that_of_the_nearest_row():
-    codes_are_the_nearest()
+def test_every_code_is_that_of_the_nearest_row(rng):
+    codes_are_the_nearest(rng)
 
 
-def gradients_go_straight_through():
+def gradients_go_straight_through(rng):
     """∂L/∂z = ∂L/∂e + β ∂|z − sg(e)|²/∂z: the first as it came, the second 2 (z − e)."""
-    made = quantizer()
+    made = quantizer(rng)
     made.eval()
     z, upstream = Tensor(rng.standard_normal((2, 3, 4, 5)), requires_grad=True), rng.standard_normal((2, 3, 4, 5))
     e, _, commitment = made(z)
@@ -309,8 +307,8 @@ def gradients_go_straight_through():
     np.testing.assert_allclose(z.grad, upstream + 0.25 * 2 * (z.data - e.data), rtol=1e-12)
 
 
-def test_gradients_go_straight_through():
-    gradients_go_straight_through()
+def test_gradients_go_straight_through(rng):
+    gradients_go_straight_through(rng)
 
 
 def codebook_follows_by_hand():
@@ -336,8 +334,8 @@ def test_the_codebook_follows_as_by_hand():
     codebook_follows_by_hand()
 
 
-def dead_rows_are_revived():
-    made = quantizer(codes=3, least=0.5)
+def dead_rows_are_revived(rng):
+    made = quantizer(rng, codes=3, least=0.5)
     made.codebook.data[...] = [[0, 0, 0], [100, 0, 0], [0, 100, 0]]
     made.counts.data[...] = [5.0, 0.51, 0.9]
     made.sums.data[...] = made.codebook.data * made.counts.data[:, None]
@@ -350,8 +348,8 @@ def dead_rows_are_revived():
     assert made.counts.data[2] == pytest.approx(0.81)
 
 
-def test_a_dead_row_is_put_onto_a_z_of_the_batch():
-    dead_rows_are_revived()
+def test_a_dead_row_is_put_onto_a_z_of_the_batch(rng):
+    dead_rows_are_revived(rng)
 
 
 def vq_loss(net, x, beta=0.25):
@@ -376,11 +374,11 @@ def test_shards_see_one_codebook_and_change_it_once():
     assert np.abs(made[0][1] - start["quantizer.codebook"]).max() > 1e-3
 
 
-def test_gradients_of_a_vqvae():
+def test_gradients_of_a_vqvae(rng):
     """The decoder's by differences. The encoder's are those of an encoder whose z was moved to e."""
     net = VQVAE(TINY, 5, 3, 4, 1).to(np.float64)
     net.eval()
-    x = images(2)
+    x = images(rng, 2)
     decoder = {name: p for name, p in net.named_parameters() if name.startswith("decoder")}
     gradcheck(lambda: vq_loss(net, x)[0], [], parameters=decoder)
 
@@ -447,7 +445,7 @@ def test_the_prior_learns_to_write_grids_and_never_a_class():
     assert 0.4 < drawn[:, 0, 4].mean() < 0.6
 
 
-def test_latent_diffusion_measures_its_codes_and_draws():
+def test_latent_diffusion_measures_its_codes_and_draws(rng):
     net = LatentDiffusion(GridVAE((1, 8, 8), 2, 4, 1), (8,), 1, classes=3)
     x = rng.random((30, 1, 8, 8)).astype(np.float32)
     net.measure_scale(x)
@@ -569,15 +567,15 @@ FAULTS_OF_CLASSES = {
 }
 
 
-def all_is_right():
-    kl_is_the_integral()
-    noise_is_scaled_by_the_deviation()
-    likelihoods_are_their_formulas()
+def all_is_right(rng):
+    kl_is_the_integral(rng)
+    noise_is_scaled_by_the_deviation(rng)
+    likelihoods_are_their_formulas(rng)
     bounds_are_known()
-    codes_are_the_nearest()
-    gradients_go_straight_through()
+    codes_are_the_nearest(rng)
+    gradients_go_straight_through(rng)
     codebook_follows_by_hand()
-    dead_rows_are_revived()
+    dead_rows_are_revived(rng)
 
 
 def replanted(space, source, old, new):
@@ -587,7 +585,7 @@ def replanted(space, source, old, new):
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_a_planted_fault_is_caught(fault, monkeypatch):
+def test_a_planted_fault_is_caught(fault, monkeypatch, rng):
     module, name, old, new = fault
     space = dict(vars(module))
     replanted(space, inspect.getsource(getattr(module, name)), old, new)
@@ -595,18 +593,18 @@ def test_a_planted_fault_is_caught(fault, monkeypatch):
         if hasattr(user, name):
             monkeypatch.setattr(user, name, space[name])
     with pytest.raises(AssertionError), np.errstate(all="ignore"):
-        all_is_right()
+        all_is_right(rng)
 
 
 @pytest.mark.parametrize("fault", FAULTS_OF_CLASSES.values(), ids=FAULTS_OF_CLASSES)
-def test_a_fault_planted_in_a_class_is_caught(fault, monkeypatch):
+def test_a_fault_planted_in_a_class_is_caught(fault, monkeypatch, rng):
     kind, name, old, new = fault
     space = dict(vars(inspect.getmodule(kind)))
     replanted(space, inspect.getsource(getattr(kind, name)), old, new)
     monkeypatch.setattr(kind, name, space[name])
     with pytest.raises(AssertionError), np.errstate(all="ignore"):
-        all_is_right()
+        all_is_right(rng)
 
 
-def test_without_a_fault_all_is_right():
-    all_is_right()
+def test_without_a_fault_all_is_right(rng):
+    all_is_right(rng)

@@ -36,7 +36,6 @@ KINDS = {
                "second_width": 8, "second_depth": 1, "T": 10, "sampling_steps": 2},
 }  # fmt: skip
 SHIPPED = Path(str(resources.files("scratch.models.autoencoder") / "weights.safetensors"))
-rng = np.random.default_rng(0)
 
 
 def some_digits() -> Splits:
@@ -205,7 +204,7 @@ def test_errors_are_those_of_grey_images():
     assert found["reconstruction"] == pytest.approx(nats, rel=1e-5)
 
 
-def test_binarised_pixels_are_ink_as_often_as_they_are_grey():
+def test_binarised_pixels_are_ink_as_often_as_they_are_grey(rng):
     x = np.full((20_000, 2), [0.25, 0.9], np.float32)
     np.testing.assert_allclose(tasks.binarised(x, rng).mean(axis=0), [0.25, 0.9], atol=0.02)
 
@@ -248,7 +247,7 @@ def test_inside_of_a_code():
         inside.plane(VAE(latent=3))
 
 
-def test_the_principal_plane_is_that_of_the_largest_variances():
+def test_the_principal_plane_is_that_of_the_largest_variances(rng):
     z = rng.standard_normal((500, 4)) * [0.1, 3.0, 0.2, 1.0]
     points, share = inside.principal_plane(z)
     assert share == pytest.approx((z.var(axis=0)[[1, 3]].sum()) / z.var(axis=0).sum(), rel=0.01)
@@ -312,7 +311,7 @@ def test_what_can_not_be_sampled(tmp_path):
             sample.main(words)
 
 
-def test_ablations_change_one_part(tmp_path, quick):
+def test_ablations_change_one_part(tmp_path, quick, rng):
     """Each runs, and is what its name says."""
     assert set(ablations.ABLATIONS) >= {"no KL", "KL · 10", "no straight-through", "no commitment", "no revival"}
     z = Tensor(rng.standard_normal((2, 3, 1, 1)).astype(np.float32), requires_grad=True)

@@ -32,7 +32,6 @@ SHORT: dict = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 
                "evaluate_every": 3, "clip": 0.5, "lr": 0.02, "final_lr": 0.002, "weight_decay": 0.3}  # fmt: skip
 # 2 steps up, then half a cosine from lr at step 2 to final_lr at step 6
 RATES = [0.01, 0.02, *(0.002 + 0.009 * (1 + math.cos(math.pi * k / 4)) for k in range(4))]
-rng = np.random.default_rng(0)
 
 
 def some_text() -> Text:
@@ -55,7 +54,7 @@ def start(folder, monkeypatch, settings: Settings, dtype=np.float32, task=some_t
 # -- gaps ---------------------------------------------------------------------------------------------------------
 
 
-def test_of_100_tokens_15_are_chosen_and_of_these_80_masked_10_random_10_kept():
+def test_of_100_tokens_15_are_chosen_and_of_these_80_masked_10_random_10_kept(rng):
     """Each share within four standard errors."""
     text = rng.integers(0, 20, (500, 64))
     x, places = masking.hide(text, 20, np.random.default_rng(1))
@@ -82,7 +81,7 @@ def test_no_text_is_without_a_gap():
         assert places.any(axis=1).all()
 
 
-def test_all_models_are_examined_at_the_same_places_and_see_nothing_of_them():
+def test_all_models_are_examined_at_the_same_places_and_see_nothing_of_them(rng):
     text = rng.integers(0, 20, 1000)
     parts = list(masking.examined(text, 64, 20, batch_size=4))
     again = list(masking.examined(text, 64, 20, batch_size=100))
@@ -114,7 +113,7 @@ def test_counts_are_the_formula():
     assert ORDER[:2] == (-1, 1)
 
 
-def test_probabilities_of_all_characters_sum_to_one():
+def test_probabilities_of_all_characters_sum_to_one(rng):
     text = rng.integers(0, 5, 200)
     counts, asked = Counts(text, 5, 4), rng.integers(0, 5, 9)
     total = 0.0
@@ -124,7 +123,7 @@ def test_probabilities_of_all_characters_sum_to_one():
     assert total == pytest.approx(1)
 
 
-def test_strengths_are_chosen_where_the_loss_is_lowest():
+def test_strengths_are_chosen_where_the_loss_is_lowest(rng):
     text, held_out = rng.integers(0, 3, 400), rng.integers(0, 3, 200)
     places = np.arange(2, 198)
     chosen = Counts(text, 3, 1).choose(held_out, places, (0.1, 1.0, 10.0, 100.0))
@@ -251,8 +250,8 @@ def test_every_preset_builds_its_model():
 # -- inside -------------------------------------------------------------------------------------------------------
 
 
-def test_each_place_is_hidden_in_turn():
-    model, tokens = awake(BertForMaskedLM(**TINY)), rng.integers(0, 10, 6)
+def test_each_place_is_hidden_in_turn(rng):
+    model, tokens = awake(rng, BertForMaskedLM(**TINY)), rng.integers(0, 10, 6)
     p = inside.one_by_one(model, tokens, 10)
     assert p.shape == (6, 11) and model.training
     for t in range(6):
@@ -262,8 +261,8 @@ def test_each_place_is_hidden_in_turn():
         np.testing.assert_allclose(p[t], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_maps_are_the_weights_that_the_model_uses():
-    model, tokens = awake(BertForMaskedLM(**TINY)).to(np.float64), rng.integers(0, 11, 7)
+def test_maps_are_the_weights_that_the_model_uses(rng):
+    model, tokens = awake(rng, BertForMaskedLM(**TINY)).to(np.float64), rng.integers(0, 11, 7)
     maps = inside.attention_maps(model, tokens)
     assert maps.shape == (2, 2, 7, 7)
     np.testing.assert_allclose(maps.sum(axis=-1), 1, rtol=1e-12)
@@ -276,14 +275,14 @@ def test_maps_are_the_weights_that_the_model_uses():
         inside.attention_maps(model, tokens[None])
 
 
-def test_pictures_show_what_the_functions_return(tmp_path, monkeypatch):
+def test_pictures_show_what_the_functions_return(tmp_path, monkeypatch, rng):
     drawn = {}
     monkeypatch.setattr(pictures.viz, "save", lambda figure, path: drawn.setdefault(path.stem, figure) and path)
     log = [{"step": 0, "loss": 2.0}, {"step": 1, "loss": 1.5},
            {"step": 2, "validation_loss": 1.4, "validation_accuracy": 0.5}]  # fmt: skip
     task = Text(CharTokenizer(sorted(set(pictures.LINE + pictures.PHRASE))), *(np.zeros(9, int),) * 3)
     V = len(task.tokenizer)
-    model = awake(BertForMaskedLM(**{**TINY, "vocab_size": V + 1, "max_position_embeddings": 32}))
+    model = awake(rng, BertForMaskedLM(**{**TINY, "vocab_size": V + 1, "max_position_embeddings": 32}))
     assert [f.name for f in pictures.draw_all(tmp_path, log, model, task)] == ["curves.png", "gaps.png", "heads.png"]
     tokens = task.tokenizer.encode(pictures.LINE)
     p = np.sort(-inside.one_by_one(model, tokens, V)[:, :V], axis=1)[:, :5].T
@@ -330,7 +329,7 @@ def test_the_shipped_weights_give_the_loss_on_their_card():
 # -- ablations ----------------------------------------------------------------------------------------------------
 
 
-def test_each_ablation_takes_away_what_it_says():
+def test_each_ablation_takes_away_what_it_says(rng):
     x, y = rng.integers(0, 6, (3, 8)), rng.integers(0, 5, (3, 8))
     places, made = rng.random((3, 8)) < 0.5, {}
     for name, (_, make) in ablations.ABLATIONS.items():
@@ -364,7 +363,7 @@ def test_each_ablation_takes_away_what_it_says():
         assert np.allclose(spread, 1, atol=0.1) == normed, name
 
 
-def test_every_ablation_is_a_run_of_its_own_and_hides_what_it_says(tmp_path, monkeypatch, capsys):
+def test_every_ablation_is_a_run_of_its_own_and_hides_what_it_says(tmp_path, monkeypatch, capsys, rng):
     monkeypatch.setattr(ablations, "BASE", SHORT)
     monkeypatch.setattr(bert, "load_task", lambda settings: some_text())
     monkeypatch.setattr(pictures, "draw_all", lambda *arguments: [])

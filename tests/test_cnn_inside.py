@@ -23,13 +23,6 @@ from scratch.models.cnn.receptive_field import Box, Field
 from scratch.module import Module, Sequential
 from scratch.random import manual_seed
 
-rng = np.random.default_rng(0)
-
-
-@pytest.fixture(autouse=True)
-def _the_same_numbers_in_any_order():
-    rng.bit_generator.state = np.random.default_rng(0).bit_generator.state
-
 
 def linear_model(channels: int, height: int, width: int, classes: int = 3) -> Sequential:
     return Sequential(Flatten(), Linear(channels * height * width, classes)).to(np.float64)
@@ -66,7 +59,7 @@ LOOKS = {
 
 
 @pytest.mark.parametrize("name", LOOKS)
-def test_a_look_leaves_the_model_the_image_and_its_gradients_as_they_were(name):
+def test_a_look_leaves_the_model_the_image_and_its_gradients_as_they_were(name, rng):
     """Some parts train and some don't, some parameters are frozen, and a gradient is there: all as before."""
     model, x = small_cnn(), rng.normal(size=(1, 2, 9, 8))
     model[1].eval()
@@ -81,7 +74,7 @@ def test_a_look_leaves_the_model_the_image_and_its_gradients_as_they_were(name):
     np.testing.assert_array_equal(x, image)
 
 
-def test_a_look_that_fails_leaves_the_model_too():
+def test_a_look_that_fails_leaves_the_model_too(rng):
     model = small_cnn()
     before = state_of(model)
     with pytest.raises(ValueError):
@@ -89,7 +82,7 @@ def test_a_look_that_fails_leaves_the_model_too():
     assert state_of(model)[1:] == before[1:] and model.training
 
 
-def test_dropout_and_batch_statistics_are_those_of_evaluation():
+def test_dropout_and_batch_statistics_are_those_of_evaluation(rng):
     model, x = small_cnn(), rng.normal(size=(4, 2, 9, 8))
     model.eval()
     expected = model(Tensor(x)).data
@@ -112,7 +105,7 @@ def test_filters_are_the_first_convolutions():
         inside.filters(np.zeros((2, 3)))
 
 
-def test_feature_maps_by_name_in_the_order_of_computation():
+def test_feature_maps_by_name_in_the_order_of_computation(rng):
     model, x = small_cnn().eval(), rng.normal(size=(2, 2, 9, 8))
     maps = inside.feature_maps(model, x, ["3", "0", "9"])
     assert list(maps) == ["0", "3", "9"]
@@ -125,7 +118,7 @@ def test_feature_maps_by_name_in_the_order_of_computation():
         inside.feature_maps(model, x, ["conv1"])
 
 
-def test_a_module_that_runs_twice_gives_two_maps():
+def test_a_module_that_runs_twice_gives_two_maps(rng):
     model, x = LeNet5(), rng.normal(size=(1, 1, 28, 28)).astype(np.float32)
     maps = inside.feature_maps(model, x, ["pool"])
     assert {name: array.shape for name, array in maps.items()} == {"pool": (1, 6, 14, 14), "pool (2)": (1, 16, 5, 5)}
@@ -135,7 +128,7 @@ def test_a_module_that_runs_twice_gives_two_maps():
 
 
 @pytest.mark.parametrize(("size", "stride", "value"), [(3, 2, None), (2, 3, 0.5), (5, 1, 0.0), (1, 1, None)])
-def test_occlusion_of_a_linear_detector(size, stride, value, monkeypatch):
+def test_occlusion_of_a_linear_detector(size, stride, value, monkeypatch, rng):
     """The logits are W·x, so that each hidden patch takes its own known part away."""
     monkeypatch.setattr(inside, "PIXELS", 7 * 6 * 4)  # several passes, the last not full
     model, x = linear_model(2, 7, 6), rng.normal(size=(2, 7, 6))
@@ -191,7 +184,7 @@ def test_drops_are_shared_out_over_the_pixels_that_were_hidden():
         (lambda m, x: adversarial.fgsm(m, x[None], [1, 1], 0.1), r"targets \(N,\), got float64 .* and \(2,\)"),
     ],
 )
-def test_what_cannot_be_asked(call, words):
+def test_what_cannot_be_asked(call, words, rng):
     with pytest.raises(ValueError, match=words):
         call(linear_model(2, 7, 6), rng.normal(size=(2, 7, 6)))
 
@@ -199,7 +192,7 @@ def test_what_cannot_be_asked(call, words):
 # -- saliency and Grad-CAM --------------------------------------------------------------------------------------
 
 
-def test_saliency_of_a_linear_model_is_its_weights():
+def test_saliency_of_a_linear_model_is_its_weights(rng):
     model, x = linear_model(2, 7, 6), rng.normal(size=(2, 7, 6))
     expected = np.abs(model[1].weight.data[2].reshape(2, 7, 6)).max(axis=0)
     np.testing.assert_allclose(inside.saliency(model, x, 2), expected, rtol=1e-12)
@@ -214,7 +207,7 @@ class Square(Module):
         return (s * 0.5).reshape(-1, 1) + Tensor(np.arange(2.0))
 
 
-def test_smoothgrad_averages_gradients_of_noisy_copies(monkeypatch):
+def test_smoothgrad_averages_gradients_of_noisy_copies(monkeypatch, rng):
     monkeypatch.setattr(inside, "PIXELS", 4 * 5 * 3)
     x = rng.normal(size=(1, 4, 5)) * 3
     manual_seed(5)
@@ -235,7 +228,7 @@ def test_grad_cam_of_two_channels_by_hand():
     np.testing.assert_allclose(inside.grad_cam(model, x, 0, "0"), np.maximum(-7 * x[0] / 6, 0), rtol=1e-12)
 
 
-def test_grad_cam_against_its_formula_by_differences():
+def test_grad_cam_against_its_formula_by_differences(rng):
     """The gradient of a logit by each map, by central differences of what comes behind the layer."""
     model, x = small_cnn().eval(), 5 * rng.normal(size=(1, 2, 13, 14))
     model[5].weight.data[...] -= model[5].weight.data.mean(axis=(1, 2, 3), keepdims=True)  # maps of both signs
@@ -252,7 +245,7 @@ def test_grad_cam_against_its_formula_by_differences():
     assert 0 < (heat > 0).sum() < heat.size and (alpha > 0).any() and (alpha < 0).any()
 
 
-def test_float32_stays_float32():
+def test_float32_stays_float32(rng):
     model, x = small_cnn().to(np.float32), rng.normal(size=(2, 9, 8)).astype(np.float32)
     for found in (
         inside.occlusion(model, x, 0, 3, 2, 0.25), inside.saliency(model, x, 0, 3), inside.grad_cam(model, x, 0, "5"),
@@ -264,25 +257,37 @@ def test_float32_stays_float32():
 
 # -- receptive fields -------------------------------------------------------------------------------------------
 
+# name: (its layers, the size of the field, the jump)
 STACKS = {
-    "one 3×3": ([Conv2d(1, 4, 3)], (3, 3), (1, 1)),
-    "three 3×3": ([Conv2d(1, 4, 3, padding=1), ReLU(), Conv2d(4, 4, 3), ReLU(), Conv2d(4, 2, 3)], (7, 7), (1, 1)),
-    # at its corner less than a millionth of what counts in the middle
-    "eight 3×3": ([Conv2d(1, 1, 3, padding=1) for _ in range(8)], (17, 17), (1, 1)),
-    "stride": ([Conv2d(1, 4, 3, stride=2, padding=1), Conv2d(4, 4, 3), Conv2d(4, 2, 3, stride=2)], (11, 11), (4, 4)),
-    "dilation": ([Conv2d(1, 4, 3), Conv2d(4, 4, 3, dilation=2), Conv2d(4, 2, 3, dilation=3)], (13, 13), (1, 1)),
-    "dilated by 1, 2, 4 behind a stride": (
-        [Conv2d(1, 4, 2, stride=2), Conv2d(4, 4, 3, dilation=2, padding=2)], (10, 10), (2, 2)
+    "one 3×3": (lambda: [Conv2d(1, 4, 3)], (3, 3), (1, 1)),
+    "three 3×3": (
+        lambda: [Conv2d(1, 4, 3, padding=1), ReLU(), Conv2d(4, 4, 3), ReLU(), Conv2d(4, 2, 3)], (7, 7), (1, 1)
     ),
-    "pooling": ([Conv2d(1, 6, 3, padding=1), ReLU(), MaxPool2d(2), Conv2d(6, 4, 3), AvgPool2d(2)], (10, 10), (4, 4)),
-    "pooling that overlaps": ([Conv2d(1, 6, 5, padding=2), MaxPool2d(3, 2), Conv2d(6, 3, 1)], (7, 7), (2, 2)),
-    "unequal sides": ([Conv2d(1, 4, (3, 5), stride=(2, 1)), Conv2d(4, 3, (1, 3), dilation=(4, 2))], (3, 9), (2, 1)),
+    # at its corner less than a millionth of what counts in the middle
+    "eight 3×3": (lambda: [Conv2d(1, 1, 3, padding=1) for _ in range(8)], (17, 17), (1, 1)),
+    "stride": (
+        lambda: [Conv2d(1, 4, 3, stride=2, padding=1), Conv2d(4, 4, 3), Conv2d(4, 2, 3, stride=2)], (11, 11), (4, 4)
+    ),
+    "dilation": (
+        lambda: [Conv2d(1, 4, 3), Conv2d(4, 4, 3, dilation=2), Conv2d(4, 2, 3, dilation=3)], (13, 13), (1, 1)
+    ),
+    "dilated by 1, 2, 4 behind a stride": (
+        lambda: [Conv2d(1, 4, 2, stride=2), Conv2d(4, 4, 3, dilation=2, padding=2)], (10, 10), (2, 2)
+    ),
+    "pooling": (
+        lambda: [Conv2d(1, 6, 3, padding=1), ReLU(), MaxPool2d(2), Conv2d(6, 4, 3), AvgPool2d(2)], (10, 10), (4, 4)
+    ),
+    "pooling that overlaps": (lambda: [Conv2d(1, 6, 5, padding=2), MaxPool2d(3, 2), Conv2d(6, 3, 1)], (7, 7), (2, 2)),
+    "unequal sides": (
+        lambda: [Conv2d(1, 4, (3, 5), stride=(2, 1)), Conv2d(4, 3, (1, 3), dilation=(4, 2))], (3, 9), (2, 1)
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", STACKS)
 def test_the_measured_receptive_field_is_the_theoretical(name):
-    layers, size, jump = STACKS[name]
+    make, size, jump = STACKS[name]
+    layers = make()
     fields = receptive_field.theoretical_receptive_field(layers)
     assert fields[-1] == Field(size, jump)
     model = Sequential(*layers).to(np.float64)
@@ -347,7 +352,7 @@ def test_dead_and_constant_layers_see_nothing():
 # -- adversarial examples ---------------------------------------------------------------------------------------
 
 
-def test_fgsm_of_a_linear_model_is_epsilon_times_the_sign(monkeypatch):
+def test_fgsm_of_a_linear_model_is_epsilon_times_the_sign(monkeypatch, rng):
     """∂L/∂x = (p − y) W, and every pixel moves by ε along its sign."""
     monkeypatch.setattr(inside, "PIXELS", 7 * 6 * 2)
     model, x, t = linear_model(2, 7, 6), rng.normal(size=(5, 2, 7, 6)), np.array([0, 2, 1, 1, 0])
@@ -361,7 +366,7 @@ def test_fgsm_of_a_linear_model_is_epsilon_times_the_sign(monkeypatch):
     np.testing.assert_array_equal(cut, np.clip(x + 0.25 * np.sign(gradient), -1, 1.5))
 
 
-def test_fgsm_raises_the_loss_and_lowers_the_accuracy():
+def test_fgsm_raises_the_loss_and_lowers_the_accuracy(rng):
     model, x = small_cnn(), rng.normal(size=(40, 2, 9, 8))
     model.eval()
     t = rng.integers(0, 3, 40)
@@ -372,7 +377,7 @@ def test_fgsm_raises_the_loss_and_lowers_the_accuracy():
     assert losses[0] < losses[1] < losses[2]
 
 
-def test_accuracy_against_epsilon():
+def test_accuracy_against_epsilon(rng):
     model, x = linear_model(2, 7, 6), rng.normal(size=(40, 2, 7, 6))
     t = model(Tensor(x)).data.argmax(axis=1)  # so that at ε = 0 all are right
     assert len(set(t)) == 3

@@ -28,7 +28,6 @@ from scratch.weights import load_metadata, save_file
 SHIPPED = resources.files("scratch.models.cnn") / "weights.safetensors"
 RATES = [0.005, 0.01, 0.01, 0.01 * 0.853553390593, 0.005, 0.01 * 0.146446609407]  # 2 steps up, 4 along a cosine
 SHORT = {"steps": 6, "evaluate_every": 3, "warmup": 2, "clip": 0.5, "lr": 0.01, "batch_size": 16}
-rng = np.random.default_rng(0)
 
 
 def some_digits(dtype=np.float64) -> Splits:
@@ -432,13 +431,13 @@ def test_the_shipped_weights_give_the_accuracy_on_their_card():
 LENET, DEEP = Settings(widths=(3, 4)), Settings(model="resnet", widths=(3, 4), blocks=2)
 
 
-def images(*shape: int) -> np.ndarray:
+def images(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.standard_normal(shape).astype(np.float32)
 
 
-def test_shuffling_is_one_permutation_for_all_images_and_channels():
+def test_shuffling_is_one_permutation_for_all_images_and_channels(rng):
     model = ablations.shuffled(LENET, 1, 10)
-    x = images(3, 1, 28, 28)
+    x = images(rng, 3, 1, 28, 28)
     order = model.order
     assert sorted(order) == list(range(784)) and (order != np.arange(784)).mean() > 0.9
     other = np.stack([image.reshape(-1)[order].reshape(1, 28, 28) for image in x])
@@ -446,18 +445,18 @@ def test_shuffling_is_one_permutation_for_all_images_and_channels():
     assert not any("order" in name for name, _ in model.named_parameters())
 
 
-def test_pooling_by_the_mean_and_by_no_pooling():
-    x = images(2, 1, 28, 28)
+def test_pooling_by_the_mean_and_by_no_pooling(rng):
+    x = images(rng, 2, 1, 28, 28)
     mean, strided = ablations.with_average_pooling(LENET, 1, 10), ablations.with_strides(LENET, 1, 10)
     for model in (mean, strided):
         assert model.count_parameters() == cnn.build(LENET, 1, 10).count_parameters()
-    h = images(2, 3, 6, 8)
+    h = images(rng, 2, 3, 6, 8)
     np.testing.assert_allclose(mean.pool(Tensor(h)).data, h.reshape(2, 3, 3, 2, 4, 2).mean(axis=(3, 5)), atol=1e-6)
     seen = pictures.stages(strided, x)
     assert {name: maps.shape[1:] for name, maps in seen.items()} == {"pool": (3, 14, 14), "pool (2)": (4, 7, 7)}
 
 
-def test_a_plain_network_is_the_residual_one_without_its_shortcuts():
+def test_a_plain_network_is_the_residual_one_without_its_shortcuts(rng):
     """With a second convolution of zeros a residual block passes its input on, a plain one nothing."""
     model = ablations.plain(DEEP, 1, 10)
     blocks = [each for each in model.modules() if isinstance(each, ablations.PlainBlock)]
@@ -465,15 +464,15 @@ def test_a_plain_network_is_the_residual_one_without_its_shortcuts():
     residual = cnn.build(DEEP, 1, 10)
     kept = [name for name in residual.state_dict() if "downsample" not in name]
     assert kept == list(model.state_dict())
-    x = Tensor(images(2, 3, 5, 5))
+    x = Tensor(images(rng, 2, 3, 5, 5))
     for block, passed in ((blocks[0], 0), (residual.layer1[0], np.maximum(x.data, 0))):
         block.conv2.weight.data[...] = 0
         np.testing.assert_allclose(block(x).data, np.broadcast_to(passed, x.shape), atol=1e-6)
-    loss = cross_entropy(ablations.plain(DEEP, 1, 10)(Tensor(images(4, 1, 28, 28))), np.arange(4))
+    loss = cross_entropy(ablations.plain(DEEP, 1, 10)(Tensor(images(rng, 4, 1, 28, 28))), np.arange(4))
     loss.backward()
 
 
-def test_without_norm_a_bias_is_left():
+def test_without_norm_a_bias_is_left(rng):
     """In evaluation mode a fresh batch norm is the identity but for its eps, and so is a fresh bias."""
     manual_seed(1)
     normed = cnn.build(DEEP, 1, 10).eval()
@@ -482,11 +481,11 @@ def test_without_norm_a_bias_is_left():
     assert not any(isinstance(module, BatchNorm2d) for module in bare.modules())
     norms = sum(isinstance(module, BatchNorm2d) for module in normed.modules())
     assert norms == sum(isinstance(module, ablations.Bias) for module in bare.modules()) == 10
-    x = Tensor(images(2, 1, 28, 28))
+    x = Tensor(images(rng, 2, 1, 28, 28))
     np.testing.assert_allclose(bare(x).data, normed(x).data, rtol=1e-3, atol=1e-4)
     bias = ablations.Bias(3)
     bias.bias.data[...] = [1, 2, 3]
-    h = images(2, 3, 4, 5)
+    h = images(rng, 2, 3, 4, 5)
     np.testing.assert_array_equal(bias(Tensor(h)).data, h + np.float32([1, 2, 3]).reshape(3, 1, 1))
     assert not any(isinstance(m, BatchNorm2d) for m in ablations.plain_without_norm(DEEP, 1, 10).modules())
 

@@ -21,11 +21,10 @@ from scratch.optim import AdamW
 from scratch.random import stream
 from tests import lockstep
 
-rng = np.random.default_rng(0)
 TINY: dict = {"channels": 2, "widths": (4, 8), "blocks": 2, "classes": 3, "heads": 2, "groups": 2}
 
 
-def awake(model):
+def awake(rng, model):
     """Weights large enough that every part matters: the layers that begin at 0 would hide what lies before them."""
     for name, parameter in model.named_parameters():
         parameter.data[...] = rng.standard_normal(parameter.shape) * 0.4
@@ -103,7 +102,7 @@ def test_the_chain_ends_where_the_closed_form_does():
         np.testing.assert_allclose(variance, 1 - s.alpha_bar[t], rtol=1e-12)
 
 
-def test_chain_and_closed_form_have_one_distribution():
+def test_chain_and_closed_form_have_one_distribution(rng):
     s, n, x0 = linear(20), 40_000, 1.7
     x = np.full((n, 1), x0)
     for t in range(1, 11):
@@ -134,14 +133,14 @@ def test_the_posterior_is_bayes_rule():
     posterior_is_bayes_rule()
 
 
-def test_at_the_first_step_the_posterior_is_the_data():
+def test_at_the_first_step_the_posterior_is_the_data(rng):
     x0, x = rng.standard_normal((2, 3, 2))
     mean, variance = posterior(x0, x, 1, linear(10))
     np.testing.assert_allclose(mean, x0, rtol=1e-12)
     assert variance.item() == 0
 
 
-def predictions_are_inverted():
+def predictions_are_inverted(rng):
     s, x0, eps = linear(100), rng.standard_normal((4, 3, 2)), rng.standard_normal((4, 3, 2))
     t = np.array([1, 30, 70, 100])  # a time for each row
     x = process.diffuse(x0, t, eps, s)
@@ -154,8 +153,8 @@ def predictions_are_inverted():
         np.testing.assert_allclose(found[1], eps, rtol=1e-7, atol=1e-9)
 
 
-def test_every_prediction_gives_data_and_noise_back():
-    predictions_are_inverted()
+def test_every_prediction_gives_data_and_noise_back(rng):
+    predictions_are_inverted(rng)
 
 
 def test_v_is_the_papers():
@@ -171,7 +170,7 @@ def test_unknown_predictions_are_refused():
             call()
 
 
-def test_float32_stays_float32():
+def test_float32_stays_float32(rng):
     x, s = np.ones((2, 3), np.float32), cosine(10)
     assert diffuse(x, np.array([1, 10]), x, s).dtype == np.float32
     assert posterior(x, x, 3, s)[0].dtype == np.float32
@@ -189,7 +188,7 @@ def knows(x0, s):
     return lambda x, t: x0_and_eps("x0", x0, x, t, s)
 
 
-def samplers_end_at_the_data():
+def samplers_end_at_the_data(rng):
     s, x0, x = linear(200), rng.standard_normal((5, 3)), rng.standard_normal((5, 3))
     for steps in (1, 7, 200):
         times = sampling.spaced(200, steps)
@@ -205,8 +204,8 @@ def samplers_end_at_the_data():
             np.testing.assert_allclose(drawn, x0, rtol=1e-9, atol=1e-12)
 
 
-def test_with_a_denoiser_that_knows_every_sampler_returns_the_data():
-    samplers_end_at_the_data()
+def test_with_a_denoiser_that_knows_every_sampler_returns_the_data(rng):
+    samplers_end_at_the_data(rng)
 
 
 M, S = 0.7, 0.4  # data from N(M, S²): the best denoiser, and where the equation leads, are known
@@ -223,7 +222,7 @@ def best(s):
     return denoise
 
 
-def samplers_draw_the_distribution():
+def samplers_draw_the_distribution(rng):
     """Of Gaussian data with the best denoiser: the mean and the deviation, within five standard errors."""
     s, n = linear(300), 40_000
     for draw in (
@@ -236,11 +235,11 @@ def samplers_draw_the_distribution():
         assert abs(drawn.std() / S - 1) < 0.02 + 5 / math.sqrt(2 * n)  # 300 steps are not infinitely many
 
 
-def test_samplers_draw_the_distribution_of_gaussian_data():
-    samplers_draw_the_distribution()
+def test_samplers_draw_the_distribution_of_gaussian_data(rng):
+    samplers_draw_the_distribution(rng)
 
 
-def test_all_steps_of_ddim_with_eta_1_are_ddpm():
+def test_all_steps_of_ddim_with_eta_1_are_ddpm(rng):
     s = linear(60)
     denoise, x = best(s), rng.standard_normal((6, 2))
     for times in (spaced(60), spaced(60, 9)):
@@ -249,7 +248,7 @@ def test_all_steps_of_ddim_with_eta_1_are_ddpm():
         np.testing.assert_allclose(one, other, rtol=1e-10)
 
 
-def test_ddpm_is_the_papers_line_four():
+def test_ddpm_is_the_papers_line_four(rng):
     s = linear(50)
     x, z = rng.standard_normal((4, 2)), np.random.default_rng(5)
     denoise = best(s)
@@ -295,7 +294,7 @@ def test_noise_without_a_generator_is_refused():
         ddim(best(linear(4)), np.zeros((1, 1)), linear(4), spaced(4), eta=1.0)
 
 
-def test_a_look_at_each_step_sees_time_state_and_guess():
+def test_a_look_at_each_step_sees_time_state_and_guess(rng):
     s, seen = linear(8), []
     x0, x = rng.standard_normal((2, 3, 2))
     for sampler in (
@@ -311,7 +310,7 @@ def test_a_look_at_each_step_sees_time_state_and_guess():
             np.testing.assert_allclose(guess, x0, rtol=1e-9)
 
 
-def test_inpainting_keeps_what_is_known():
+def test_inpainting_keeps_what_is_known(rng):
     s, known = linear(30), rng.standard_normal((2, 1, 4, 4))
     mask = (rng.random((2, 1, 4, 4)) < 0.5).astype(float)
     filled = inpaint(best(s), known, mask, s, spaced(30, 10), rng)
@@ -336,7 +335,7 @@ class Fixed(Module):
         return Tensor(np.broadcast_to(said[:, None], x.shape).copy())
 
 
-def test_guidance_is_the_papers():
+def test_guidance_is_the_papers(rng):
     s, x = linear(10), rng.standard_normal((2, 3))
     _, eps = ask(Fixed(), s, labels=np.array([0, 1]), guidance=1.5)(x, 4)
     np.testing.assert_allclose(eps, [[2.5 * 5 + 3] * 3, [2.5 * 10 + 3] * 3])
@@ -344,7 +343,7 @@ def test_guidance_is_the_papers():
     np.testing.assert_allclose(eps, [[5.0] * 3, [10.0] * 3])
 
 
-def test_a_clipped_guess_and_its_noise_make_x_together():
+def test_a_clipped_guess_and_its_noise_make_x_together(rng):
     s, x = linear(10), rng.standard_normal((2, 3))
     x0, eps = ask(Fixed(), s, labels=np.array([0, 1]), limit=0.5)(x, 9)
     assert np.abs(x0).max() == 0.5
@@ -354,8 +353,8 @@ def test_a_clipped_guess_and_its_noise_make_x_together():
 # -- networks ----------------------------------------------------------------------------------------------------
 
 
-def test_the_embedding_of_a_time_is_the_sinusoidal_one():
-    embedding = awake(TimeEmbedding(6)).to(np.float64)
+def test_the_embedding_of_a_time_is_the_sinusoidal_one(rng):
+    embedding = awake(rng, TimeEmbedding(6)).to(np.float64)
     w = embedding.state_dict()
     angles = 7 / 10000 ** (np.array([0, 2, 4]) / 6)
     waves = np.stack([np.sin(angles), np.cos(angles)], axis=1).ravel()
@@ -364,21 +363,21 @@ def test_the_embedding_of_a_time_is_the_sinusoidal_one():
     np.testing.assert_allclose(embedding(np.array([7])).data[0], w["second.weight"] @ h + w["second.bias"], rtol=1e-10)
 
 
-def test_gradients_of_the_denoiser_for_points():
-    model = awake(MLPDenoiser(3, 4, 2)).to(np.float64)
+def test_gradients_of_the_denoiser_for_points(rng):
+    model = awake(rng, MLPDenoiser(3, 4, 2)).to(np.float64)
     t = np.array([3, 900])
     gradcheck(lambda x: model(x, t), [rng.standard_normal((2, 3))], parameters=dict(model.named_parameters()))
 
 
-def test_gradients_of_the_unet():
+def test_gradients_of_the_unet(rng):
     config = {"channels": 1, "widths": (2, 4), "blocks": 1, "classes": 2, "heads": 2, "groups": 2}
-    model, t, y = awake(UNet(**config)).to(np.float64), np.array([3, 900]), np.array([1, 2])
+    model, t, y = awake(rng, UNet(**config)).to(np.float64), np.array([3, 900]), np.array([1, 2])
     twice = ("down.0", "middle.1", "up.1")  # further blocks of the kinds that down.1, middle.0 and up.0 show
     parameters = {name: p for name, p in model.named_parameters() if not name.startswith(twice)}
     gradcheck(lambda x: model(x, t, y), [rng.standard_normal((2, 1, 2, 2))], parameters=parameters)
 
 
-def test_both_begin_by_saying_nothing():
+def test_both_begin_by_saying_nothing(rng):
     x = rng.standard_normal((2, 2, 4, 8)).astype(np.float32)
     assert not UNet(**TINY)(x, np.array([1, 9]), np.array([0, 3])).data.any()
     assert not MLPDenoiser(2)(x[:, 0, 0, :2], np.array([1, 9])).data.any()
@@ -389,29 +388,29 @@ def test_the_default_unet_fits_into_a_megabyte_of_half_numbers():
 
 
 @pytest.mark.torch
-def test_the_unet_trains_in_lockstep_with_its_twin():
+def test_the_unet_trains_in_lockstep_with_its_twin(rng):
     import torch
 
     from tests.twins.diffusion import UNet as Twin
 
-    model, twin = awake(UNet(**TINY)), Twin(**TINY)
+    model, twin = awake(rng, UNet(**TINY)), Twin(**TINY)
     assert list(model.state_dict()) == list(twin.state_dict())
-    in_lockstep(model, twin, torch, lambda: (rng.standard_normal((3, 2, 4, 8)), rng.integers(1, 1000, 3),
+    in_lockstep(rng, model, twin, torch, lambda: (rng.standard_normal((3, 2, 4, 8)), rng.integers(1, 1000, 3),
                                              rng.integers(0, 4, 3)))  # fmt: skip
 
 
 @pytest.mark.torch
-def test_the_denoiser_for_points_trains_in_lockstep_with_its_twin():
+def test_the_denoiser_for_points_trains_in_lockstep_with_its_twin(rng):
     import torch
 
     from tests.twins.diffusion import MLPDenoiser as Twin
 
-    model, twin = awake(MLPDenoiser(2, 16, 2)), Twin(2, 16, 2)
+    model, twin = awake(rng, MLPDenoiser(2, 16, 2)), Twin(2, 16, 2)
     assert list(model.state_dict()) == list(twin.state_dict())
-    in_lockstep(model, twin, torch, lambda: (rng.standard_normal((7, 2)), rng.integers(1, 1000, 7)))
+    in_lockstep(rng, model, twin, torch, lambda: (rng.standard_normal((7, 2)), rng.integers(1, 1000, 7)))
 
 
-def in_lockstep(model, twin, torch, draw):
+def in_lockstep(rng, model, twin, torch, draw):
     """On noised batches: x_t, t (and labels) in, the noise as the target."""
     schedule = linear()
 
@@ -452,7 +451,7 @@ def test_labels_for_a_model_without_are_refused():
 # -- training ----------------------------------------------------------------------------------------------------
 
 
-def batch_is_noised_row_by_row():
+def batch_is_noised_row_by_row(rng):
     settings, s = Settings(predict="eps", drop_label=0.25), linear(50)
     x0, y = rng.standard_normal((4000, 2)), rng.integers(0, 3, 4000)
     with stream(1, 2):
@@ -468,8 +467,8 @@ def batch_is_noised_row_by_row():
     assert 0.2 < withheld.mean() < 0.3
 
 
-def test_every_row_of_a_batch_has_its_own_time_and_noise():
-    batch_is_noised_row_by_row()
+def test_every_row_of_a_batch_has_its_own_time_and_noise(rng):
+    batch_is_noised_row_by_row(rng)
 
 
 @pytest.mark.parametrize(
@@ -507,13 +506,13 @@ FAULTS = {
 }  # fmt: skip
 
 
-def all_is_right():
+def all_is_right(rng):
     posterior_is_bayes_rule()
-    predictions_are_inverted()
-    samplers_end_at_the_data()
-    samplers_draw_the_distribution()
+    predictions_are_inverted(rng)
+    samplers_end_at_the_data(rng)
+    samplers_draw_the_distribution(rng)
     heun_beats_euler()
-    batch_is_noised_row_by_row()
+    batch_is_noised_row_by_row(rng)
 
 
 def heun_beats_euler():
@@ -525,7 +524,7 @@ def heun_beats_euler():
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_a_planted_fault_is_caught(fault, monkeypatch):
+def test_a_planted_fault_is_caught(fault, monkeypatch, rng):
     module, name, old, new = fault
     source = textwrap.dedent(inspect.getsource(getattr(module, name)))
     assert source.count(old) == 1, f"{old!r} stands {source.count(old)} times in {name}"
@@ -535,8 +534,8 @@ def test_a_planted_fault_is_caught(fault, monkeypatch):
         if hasattr(user, name):
             monkeypatch.setattr(user, name, space[name])
     with pytest.raises(AssertionError), np.errstate(all="ignore"):
-        all_is_right()
+        all_is_right(rng)
 
 
-def test_without_a_fault_all_is_right():
-    all_is_right()
+def test_without_a_fault_all_is_right(rng):
+    all_is_right(rng)

@@ -11,10 +11,8 @@ from scratch.models.diffusion.process import diffuse
 from scratch.models.diffusion.tasks import load_task
 from tests.test_diffusion import M, S, best, knows
 
-rng = np.random.default_rng(0)
 
-
-def test_noising_is_the_closed_form_with_one_noise():
+def test_noising_is_the_closed_form_with_one_noise(rng):
     x0, s = np.zeros((2, 3)), linear(10)
     seen = inside.noising(x0, [0, 5, 10], s, rng)
     assert seen.shape == (2, 3, 3)
@@ -24,7 +22,7 @@ def test_noising_is_the_closed_form_with_one_noise():
 
 
 @pytest.mark.parametrize("noisy", [False, True])
-def test_a_path_begins_at_the_noise_and_ends_at_the_data(noisy):
+def test_a_path_begins_at_the_noise_and_ends_at_the_data(noisy, rng):
     s, x0, x = linear(40), rng.standard_normal((3, 2)), rng.standard_normal((3, 2))
     times, states, guesses = inside.path(knows(x0, s), x, s, 20, show=5, rng=rng if noisy else None)
     assert times[0] == 40 and times[-1] == 0 and len(times) == 6 and (np.diff(times) < 0).all()
@@ -34,7 +32,7 @@ def test_a_path_begins_at_the_noise_and_ends_at_the_data(noisy):
         np.testing.assert_allclose(guesses[:, k], x0, rtol=1e-7)
 
 
-def test_little_noise_is_undone_and_much_is_replaced():
+def test_little_noise_is_undone_and_much_is_replaced(rng):
     s, x0 = linear(100), np.array([[3.0], [-2.0]])  # far from what best() knows, N(0.7, 0.4²)
     x, back = inside.reconstruct(best(s), x0, 1, s, rng)
     np.testing.assert_allclose(back, x0, atol=0.15)
@@ -43,7 +41,7 @@ def test_little_noise_is_undone_and_much_is_replaced():
     assert x.shape == x0.shape
 
 
-def test_interpolation_ends_at_both_ends():
+def test_interpolation_ends_at_both_ends(rng):
     s, a, b = linear(30), *rng.standard_normal((2, 2, 2))
     between = inside.interpolate(best(s), a, b, [0.0, 0.5, 1.0], s, 30)
     ends = inside.interpolate(best(s), a, b, [0.0, 1.0], s, 30)

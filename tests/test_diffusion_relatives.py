@@ -17,14 +17,13 @@ from scratch.random import stream
 from tests import lockstep
 from tests.test_diffusion import M, S, awake, best, knows
 
-rng = np.random.default_rng(0)
 TINY: dict = {"channels": 2, "size": 4, "patch": 2, "dim": 8, "depth": 1, "heads": 2, "classes": 3}
 
 
 # -- rectified flow ----------------------------------------------------------------------------------------------
 
 
-def test_a_batch_of_the_flow_lies_on_straight_lines():
+def test_a_batch_of_the_flow_lies_on_straight_lines(rng):
     x0, y = rng.standard_normal((3000, 2)), rng.integers(0, 3, 3000)
     with stream(1, 2):
         x, t, velocity, labels = flow.noised(x0, y, Settings(drop_label=0.5), None, 3)
@@ -37,7 +36,7 @@ def test_a_batch_of_the_flow_lies_on_straight_lines():
     np.testing.assert_array_equal(labels[labels < 3], y[labels < 3])
 
 
-def test_a_straight_path_takes_one_step():
+def test_a_straight_path_takes_one_step(rng):
     x0, eps = rng.standard_normal((2, 5, 2))
     for solve in (flow.euler, flow.heun):
         for steps in (1, 7):
@@ -73,8 +72,8 @@ def test_the_network_is_asked_with_the_clocks_times():
 # -- DiT ---------------------------------------------------------------------------------------------------------
 
 
-def test_gradients_of_dit():
-    model, t, y = awake(DiT(**TINY | {"dim": 4})).to(np.float64), np.array([3, 900]), np.array([1, 3])
+def test_gradients_of_dit(rng):
+    model, t, y = awake(rng, DiT(**TINY | {"dim": 4})).to(np.float64), np.array([3, 900]), np.array([1, 3])
     gradcheck(lambda x: model(x, t, y), [rng.standard_normal((2, 2, 4, 4))], parameters=dict(model.named_parameters()))
 
 
@@ -86,7 +85,7 @@ def test_patches_are_cut_and_joined():
     np.testing.assert_array_equal(model.joined(Tensor(patches)).data, x.data)
 
 
-def test_every_block_begins_as_the_identity_and_the_model_silent():
+def test_every_block_begins_as_the_identity_and_the_model_silent(rng):
     model = DiT(**TINY)
     h = rng.standard_normal((2, 4, 8)).astype(np.float32)
     e = Tensor(rng.standard_normal((2, 8)).astype(np.float32))
@@ -95,12 +94,12 @@ def test_every_block_begins_as_the_identity_and_the_model_silent():
 
 
 @pytest.mark.torch
-def test_dit_trains_in_lockstep_with_its_twin():
+def test_dit_trains_in_lockstep_with_its_twin(rng):
     import torch
 
     from tests.twins.diffusion import DiT as Twin
 
-    model, twin = awake(DiT(**TINY)), Twin(**TINY)
+    model, twin = awake(rng, DiT(**TINY)), Twin(**TINY)
     assert list(model.state_dict()) == list(twin.state_dict())
 
     def batches():
@@ -139,7 +138,7 @@ def test_the_last_term_is_the_divergence_of_two_gaussians():
     assert bound.last(x0, s) == pytest.approx(expected, rel=1e-9)
 
 
-def test_a_middle_term_is_the_divergence_of_two_posteriors():
+def test_a_middle_term_is_the_divergence_of_two_posteriors(rng):
     """A denoiser that is off by 0.1 in x̂_0: the means are off by 0.1 times the posterior's factor of x_0."""
     s, x0, t = linear(30), rng.uniform(-1, 1, (3, 2)), 11
     off = bound.step(lambda x, t: x0_and_eps("x0", x0 + 0.1, x, t, s), x0, t, s, rng)
@@ -150,7 +149,7 @@ def test_a_middle_term_is_the_divergence_of_two_posteriors():
     assert bound.step(knows(x0, s), x0, t, s, rng) == pytest.approx(0, abs=1e-12)
 
 
-def test_the_first_term_is_the_chance_of_the_right_bin():
+def test_the_first_term_is_the_chance_of_the_right_bin(rng):
     """At β_1 = 10⁻⁴ the deviation is 0.01 and a bin 0.0078 wide; the outermost bins have no outer edge."""
     s, x0 = linear(), np.array([[0.0, 1.0, -1.0]])
 
@@ -163,7 +162,7 @@ def test_the_first_term_is_the_chance_of_the_right_bin():
     assert bound.first(knows(x0, s), x0, s, rng) == pytest.approx(expected, rel=1e-6)
 
 
-def test_the_parts_add_up_to_bits_per_dimension():
+def test_the_parts_add_up_to_bits_per_dimension(rng):
     s, x0 = linear(20), np.clip(M + S * rng.standard_normal((200, 3)), -1, 1)
     found = bound.bits_per_dimension(best(s), x0, s, rng)
     assert found["bits"] == pytest.approx(found["L_T"] + found["L_t"] + found["L_0"])

@@ -25,7 +25,6 @@ from scratch.training.settings import from_json
 
 SHORT: dict = {"T": 20, "widths": (8, 8), "steps": 6, "batch_size": 16, "evaluate_every": 3, "save_every": 2,
                "warmup": 2, "samples": 10, "sampling_steps": 2, "dropout": 0.2}  # fmt: skip
-rng = np.random.default_rng(0)
 
 
 def few_digits() -> Images:
@@ -118,7 +117,7 @@ class Sees(Module):
 
 
 @pytest.mark.parametrize(("shape", "parts"), [((16, 1, 4, 4), 2), ((100, 1, 4, 4), 4), ((5, 2), 2), ((1, 2), 1)])
-def test_a_batch_is_asked_in_parts_and_comes_back_whole(shape, parts):
+def test_a_batch_is_asked_in_parts_and_comes_back_whole(shape, parts, rng):
     model, x = Sees(), rng.standard_normal(shape)
     _, eps = ask(model, linear(10))(x, 7)
     np.testing.assert_array_equal(eps, 2 * x)
@@ -126,10 +125,10 @@ def test_a_batch_is_asked_in_parts_and_comes_back_whole(shape, parts):
     assert all(t == 7 and not training for _, t, training in model.seen) and model.training
 
 
-def test_points_that_share_a_time_are_told_it_once_and_say_the_same():
+def test_points_that_share_a_time_are_told_it_once_and_say_the_same(rng):
     from tests.test_diffusion import MLPDenoiser, awake
 
-    model, x = awake(MLPDenoiser(2, 16, 2)).to(np.float64), rng.standard_normal((6, 2))
+    model, x = awake(rng, MLPDenoiser(2, 16, 2)).to(np.float64), rng.standard_normal((6, 2))
     together = model(Tensor(x), np.full(6, 30)).data
     each = model(Tensor(np.concatenate([x, x[:1]])), np.array([30] * 6 + [31])).data[:6]
     np.testing.assert_allclose(together, each, rtol=1e-10)
@@ -179,7 +178,7 @@ def test_every_ablation_runs(name, monkeypatch):
     assert np.isfinite(figures["energy distance, ÷ real"]) and ("test error" in figures) == ("flow" not in name)
 
 
-def test_the_transformer_of_points_reads_both_coordinates():
+def test_the_transformer_of_points_reads_both_coordinates(rng):
     model = ablations.PointDiT(dim=8, depth=1, heads=2)
     for parameter in model.parameters():
         parameter.data[...] = rng.standard_normal(parameter.shape) * 0.4
@@ -208,7 +207,7 @@ def test_samplers_are_compared_at_their_number_of_questions():
         assert count[0] == min(asks, 100)
 
 
-def test_the_chain_of_a_network_is_that_of_its_answers():
+def test_the_chain_of_a_network_is_that_of_its_answers(rng):
     """ddpm through `ask` in parts is ddpm with the whole batch: the noise is drawn for all rows at once."""
     s, x = linear(6), rng.standard_normal((9, 2))
     parts = ddpm(ask(Sees(), s), x, s, spaced(6), np.random.default_rng(1))

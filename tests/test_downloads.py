@@ -12,7 +12,6 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import scratch.data.download as module
@@ -21,7 +20,7 @@ from scratch.data.download import Meter, download, fetch
 from scratch.data.sources import SOURCES, File, Source
 
 ROOT = Path(__file__).resolve().parent.parent
-CONTENT = np.random.default_rng(5).bytes(300_000)
+CONTENT = hashlib.shake_256(b"content").digest(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 SIZE = len(CONTENT)
 

@@ -9,17 +9,15 @@ from scratch.data import SOURCES, gaussian_ring, load_digits, load_fashion_mnist
 from scratch.evaluation import count_modes, energy_distance, floor, frechet_distance, nearest, real_distance
 from scratch.evaluation import judge as judging
 
-rng = np.random.default_rng(0)
 
-
-def test_energy_distance_of_a_few_points():
+def test_energy_distance_of_a_few_points(rng):
     """X = {0, 2}, Y = {1}: 2 · 1 − 1 − 0."""
     assert energy_distance(np.array([[0.0], [2.0]]), np.array([[1.0]])) == pytest.approx(1)
     x = rng.standard_normal((1203, 2))  # more than a block
     assert energy_distance(x, x) == pytest.approx(0, abs=1e-12)
 
 
-def test_energy_distance_of_gaussians():
+def test_energy_distance_of_gaussians(rng):
     """For N(0, 1) and N(a, 1): 2 E|Z√2 + a| − 2 E|Z√2|, with E|Z√2 + a| = 2/√π e^(−a²/4) + a erf(a/2)."""
     a, n = 1.5, 4000
     found = energy_distance(rng.standard_normal((n, 1)), a + rng.standard_normal((n, 1)))
@@ -27,7 +25,7 @@ def test_energy_distance_of_gaussians():
     assert found == pytest.approx(expected, rel=0.1)
 
 
-def test_frechet_distance_is_the_formula():
+def test_frechet_distance_is_the_formula(rng):
     """Of samples whitened to known moments: means (1, 2) apart, covariances diag(4, 9) and diag(1, 25)."""
 
     def with_moments(mean, deviations):
@@ -40,7 +38,7 @@ def test_frechet_distance_is_the_formula():
     assert frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
 
 
-def test_frechet_distance_of_covariances_that_do_not_commute():
+def test_frechet_distance_of_covariances_that_do_not_commute(rng):
     """Tr (Σ₁ Σ₂)^½ by the eigenvalues of the product itself."""
     x, y = (rng.standard_normal((400, 3)) @ rng.standard_normal((3, 3)) for _ in range(2))
     a, b = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
@@ -60,7 +58,7 @@ def test_the_floor_is_between_fresh_sets():
     assert seen == list(range(8))
 
 
-def test_the_nearest_is_found():
+def test_the_nearest_is_found(rng):
     y = rng.standard_normal((1500, 2, 3))
     x = y[[1400, 3]] + 1e-3
     distances, rows = nearest(x, y)
@@ -141,7 +139,7 @@ def test_a_judges_figures():
     assert "read as asked" not in judging.figures(samples, data.test.inputs, data.train.inputs, judge)
 
 
-def test_features_tell_real_digits_from_noise():
+def test_features_tell_real_digits_from_noise(rng):
     test = load_digits(flat=False).test.inputs
     judge = judging.load_judge()
     real = judging.features(test[:500], judge)

@@ -41,18 +41,16 @@ from scratch.parallel import ShardedLoss
 from scratch.random import manual_seed
 from tests import lockstep
 
-rng = np.random.default_rng(0)
 
-
-def mixed(*shape: int) -> np.ndarray:
+def mixed(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.standard_normal(shape)
 
 
 # -- losses ------------------------------------------------------------------------------------------------------
 
 
-def losses_are_as_defined():
-    real, fake = mixed(7), 2 * mixed(7)
+def losses_are_as_defined(rng):
+    real, fake = mixed(rng, 7), 2 * mixed(rng, 7)
     p, q = 1 / (1 + np.exp(-real)), 1 / (1 + np.exp(-fake))
     expected = {
         "minimax": (-np.log(p) - np.log(1 - q), np.log(1 - q)),
@@ -66,14 +64,14 @@ def losses_are_as_defined():
         np.testing.assert_allclose(LOSSES[name].generator(Tensor(fake)).data, g, err_msg=name)
 
 
-def test_losses_are_as_defined():
-    losses_are_as_defined()
+def test_losses_are_as_defined(rng):
+    losses_are_as_defined(rng)
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_gradients_of_the_losses(name):
-    gradcheck(LOSSES[name].discriminator, [2 * mixed(6), 2 * mixed(6)])
-    gradcheck(LOSSES[name].generator, [2 * mixed(6)])
+def test_gradients_of_the_losses(name, rng):
+    gradcheck(LOSSES[name].discriminator, [2 * mixed(rng, 6), 2 * mixed(rng, 6)])
+    gradcheck(LOSSES[name].generator, [2 * mixed(rng, 6)])
 
 
 def test_where_the_discriminator_is_sure_only_one_loss_keeps_its_slope():
@@ -91,7 +89,7 @@ def test_no_logit_is_too_large():
         assert np.isfinite(LOSSES[name].generator(logits).data).all()
 
 
-def test_the_best_discriminator_costs_two_logarithms_less_the_divergence():
+def test_the_best_discriminator_costs_two_logarithms_less_the_divergence(rng):
     """D* = p / (p + q) minimises the loss, which is then 2 ln 2 − 2 JS(p ‖ q), for two distributions over 5 values."""
     p, q = rng.dirichlet(np.ones(5), 2)
     best = np.log(p / q)  # the logit of p / (p + q)
@@ -104,13 +102,13 @@ def test_the_best_discriminator_costs_two_logarithms_less_the_divergence():
     m = (p + q) / 2
     divergence = (p @ np.log(p / m) + q @ np.log(q / m)) / 2
     assert loss(best) == pytest.approx(2 * math.log(2) - 2 * divergence, rel=1e-12)
-    assert all(loss(best + 0.1 * mixed(5)) > loss(best) for _ in range(5))
+    assert all(loss(best + 0.1 * mixed(rng, 5)) > loss(best) for _ in range(5))
 
 
 # -- the slope, and penalties on it ------------------------------------------------------------------------------
 
 
-def some_critics():
+def some_critics(rng):
     """(critic, x, labels): perceptron, convolutions whose last row no kernel reaches, told the class, a mere layer."""
     manual_seed(1)
     odd = DCGANCritic((2, 3, 2))
@@ -118,32 +116,32 @@ def some_critics():
     odd.net = Sequential(Conv2d(1, 2, 4, 2, 1), LeakyReLU(0.2), Conv2d(2, 3, 3, 2, dilation=(1, 2)), ReLU(),
                          Flatten(), Linear(3, 1))  # fmt: skip
     told = ConditionalDiscriminator(MLPDiscriminator(5, (6,)), 3, 3)
-    yield MLPDiscriminator(2, (7, 5)), mixed(6, 2), ()
-    yield odd, mixed(4, 1, 9, 12), ()
-    yield told, mixed(6, 2), (np.array([0, 2, 1, 1, 0, 2]),)
-    yield MLPDiscriminator(3, ()), mixed(4, 3), ()
+    yield MLPDiscriminator(2, (7, 5)), mixed(rng, 6, 2), ()
+    yield odd, mixed(rng, 4, 1, 9, 12), ()
+    yield told, mixed(rng, 6, 2), (np.array([0, 2, 1, 1, 0, 2]),)
+    yield MLPDiscriminator(3, ()), mixed(rng, 4, 3), ()
 
 
-def slopes_are_the_tapes_own():
+def slopes_are_the_tapes_own(rng):
     """Without looking at weights: what backward() leaves at x."""
-    for critic, x, labels in some_critics():
+    for critic, x, labels in some_critics(rng):
         critic.to(np.float64)
         leaf = Tensor(x, requires_grad=True)
         critic(leaf, *labels).sum().backward()
         np.testing.assert_allclose(slope(critic, x, *labels).data, leaf.grad, rtol=1e-12, atol=1e-14)
 
 
-def penalties_have_the_right_gradients():
+def penalties_have_the_right_gradients(rng):
     """By finite differences in every weight, each row with a weight of its own."""
-    for critic, x, labels in some_critics():
+    for critic, x, labels in some_critics(rng):
         critic.to(np.float64)
         weights = {n: p for n, p in critic.named_parameters() if n.endswith("weight") and "label" not in n}
         for function in (gradient_penalty, r1_penalty):
             gradcheck(partial(function, critic, x, *labels), [], parameters=weights)
 
 
-def penalties_are_as_defined():
-    for critic, x, labels in some_critics():
+def penalties_are_as_defined(rng):
+    for critic, x, labels in some_critics(rng):
         critic.to(np.float64)
         norms = np.linalg.norm(slope(critic, x, *labels).data.reshape(len(x), -1), axis=1)
         assert (norms < 1).any()  # a one-sided penalty would leave these alone
@@ -151,33 +149,33 @@ def penalties_are_as_defined():
         np.testing.assert_allclose(r1_penalty(critic, x, *labels).data, norms**2 / 2, rtol=1e-12)
 
 
-def test_the_slope_is_what_backward_gives_to_the_input():
-    slopes_are_the_tapes_own()
+def test_the_slope_is_what_backward_gives_to_the_input(rng):
+    slopes_are_the_tapes_own(rng)
 
 
-def test_gradients_of_the_penalties():
-    penalties_have_the_right_gradients()
+def test_gradients_of_the_penalties(rng):
+    penalties_have_the_right_gradients(rng)
 
 
-def test_penalties_are_as_defined():
-    penalties_are_as_defined()
+def test_penalties_are_as_defined(rng):
+    penalties_are_as_defined(rng)
 
 
-def test_biases_get_nothing_from_the_penalty():
+def test_biases_get_nothing_from_the_penalty(rng):
     critic = MLPDiscriminator(2, (4,)).to(np.float64)
-    gradient_penalty(critic, mixed(5, 2)).sum().backward()
+    gradient_penalty(critic, mixed(rng, 5, 2)).sum().backward()
     assert [p.grad is None for _, p in critic.named_parameters()] == [False, True, False, True]
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("which", range(3))
-def test_the_penalty_is_pytorchs_with_create_graph(which):
+def test_the_penalty_is_pytorchs_with_create_graph(which, rng):
     import torch
     from torch import nn
 
     from tests.twins import gan as twins
 
-    critic, x, labels = list(some_critics())[which]
+    critic, x, labels = list(some_critics(rng))[which]
     critic.to(np.float64)
     if which == 0:
         twin = twins.mlp_discriminator((7, 5))
@@ -192,7 +190,7 @@ def test_the_penalty_is_pytorchs_with_create_graph(which):
         x = critic.joined(x, *labels).data
         critic, labels = critic.discriminator, ()
     twin.double().load_state_dict({k: torch.tensor(v) for k, v in critic.state_dict().items()})
-    up = mixed(2, len(x))
+    up = mixed(rng, 2, len(x))
     for function, of_norms in ((gradient_penalty, lambda n: (n - 1) ** 2), (r1_penalty, lambda n: n**2 / 2)):
         critic.zero_grad()
         twin.zero_grad()
@@ -207,29 +205,32 @@ def test_the_penalty_is_pytorchs_with_create_graph(which):
             np.testing.assert_allclose(mine, theirs_too, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
-def test_a_flat_critic_is_penalised_and_gives_no_direction():
+def test_a_flat_critic_is_penalised_and_gives_no_direction(rng):
     critic = MLPDiscriminator(2, (4,))
     critic.net[2].weight.data[...] = 0
-    values = gradient_penalty(critic, mixed(3, 2).astype(np.float32))
+    values = gradient_penalty(critic, mixed(rng, 3, 2).astype(np.float32))
     values.sum().backward()
     np.testing.assert_array_equal(values.data, 1)
     assert not critic.net[2].weight.grad.any()
 
 
-def test_norms_of_rows():
-    g = mixed(4, 3, 2)
+def test_norms_of_rows(rng):
+    g = mixed(rng, 4, 3, 2)
     np.testing.assert_allclose(row_norms(Tensor(g)).data, np.linalg.norm(g.reshape(4, 6), axis=1))
     gradcheck(row_norms, [g])
 
 
-@pytest.mark.parametrize("layer", [BatchNorm2d(2), Tanh(), LayerNorm(3), Conv2d(2, 2, 3, padding="same")])
-def test_a_layer_without_a_constant_slope_is_refused(layer):
+@pytest.mark.parametrize(
+    "make", [lambda: BatchNorm2d(2), Tanh, lambda: LayerNorm(3), lambda: Conv2d(2, 2, 3, padding="same")]
+)
+def test_a_layer_without_a_constant_slope_is_refused(make):
+    layer = make()
     with pytest.raises(ValueError, match=r"layers of constant slope .* got " + type(layer).__name__):
         input_gradient(Sequential(layer), np.zeros((2, 2, 3, 3), np.float32))
 
 
-def test_points_between():
-    x, y, t = mixed(3, 1, 2, 2), mixed(3, 1, 2, 2), np.array([0, 1, 0.25])
+def test_points_between(rng):
+    x, y, t = mixed(rng, 3, 1, 2, 2), mixed(rng, 3, 1, 2, 2), np.array([0, 1, 0.25])
     z = between(x, y, t)
     np.testing.assert_allclose(z, [y[0], x[1], 0.25 * x[2] + 0.75 * y[2]])
     assert between(x.astype(np.float32), y.astype(np.float32), t).dtype == np.float32
@@ -255,19 +256,19 @@ def test_the_weight_is_divided_by_its_largest_singular_value():
     assert np.linalg.svd(flat)[1][0] == pytest.approx(1, rel=1e-6)
 
 
-def spectral_norm_has_the_right_gradient():
-    W = mixed(4, 3, 2)
-    u, v = power_iteration(W.reshape(4, 6), mixed(4), mixed(6), 3, 1e-12)
+def spectral_norm_has_the_right_gradient(rng):
+    W = mixed(rng, 4, 3, 2)
+    u, v = power_iteration(W.reshape(4, 6), mixed(rng, 4), mixed(rng, 6), 3, 1e-12)
     gradcheck(lambda weight: divided_by_norm(weight, u, v), [W])
 
 
-def test_gradient_of_spectral_norm():
-    spectral_norm_has_the_right_gradient()
+def test_gradient_of_spectral_norm(rng):
+    spectral_norm_has_the_right_gradient(rng)
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("kind", ["Linear", "Conv2d"])
-def test_spectral_norm_is_pytorchs(kind):
+def test_spectral_norm_is_pytorchs(kind, rng):
     """Values, gradients, u and v over three passes in training and one in evaluation, from the same state."""
     import torch
     from torch import nn
@@ -282,9 +283,9 @@ def test_spectral_norm_is_pytorchs(kind):
         if step == 3:
             ours.eval()
             twin.eval()
-        x = Tensor(mixed(*shape), requires_grad=True)
+        x = Tensor(mixed(rng, *shape), requires_grad=True)
         y, xt = ours(x), torch.tensor(x.data, requires_grad=True)
-        t, up = twin(xt), mixed(*y.shape)
+        t, up = twin(xt), mixed(rng, *y.shape)
         np.testing.assert_allclose(y.data, t.detach().numpy(), rtol=1e-10)
         y.backward(up)
         t.backward(torch.tensor(up))
@@ -313,10 +314,10 @@ def test_every_layer_of_a_discriminator_is_wrapped():
 # -- the networks ------------------------------------------------------------------------------------------------
 
 
-def test_shapes_and_numbers_of_parameters():
+def test_shapes_and_numbers_of_parameters(rng):
     digits = training.load_task("digits")
     gan = training.build(Settings(conditional=False), digits)
-    z, x = mixed(5, 64).astype(np.float32), mixed(5, 1, 28, 28).astype(np.float32)
+    z, x = mixed(rng, 5, 64).astype(np.float32), mixed(rng, 5, 1, 28, 28).astype(np.float32)
     images = gan.generator(z)
     assert images.shape == (5, 1, 28, 28) and np.abs(images.data).max() <= 1
     assert gan(z).shape == gan.discriminator(x).shape == (5,)
@@ -341,9 +342,9 @@ def test_dcgan_starts_as_published():
 
 
 @pytest.mark.parametrize("kind", [DCGANCritic, DCGANDiscriminator])
-def test_both_are_what_each_alone_is(kind):
+def test_both_are_what_each_alone_is(kind, rng):
     manual_seed(0)
-    critic, x, fake = kind((2, 3, 2)).to(np.float64), mixed(4, 1, 28, 28), mixed(4, 1, 28, 28)
+    critic, x, fake = kind((2, 3, 2)).to(np.float64), mixed(rng, 4, 1, 28, 28), mixed(rng, 4, 1, 28, 28)
     for one, other in zip(critic.both(x, fake), (critic(x), critic(fake)), strict=True):
         np.testing.assert_allclose(one.data, other.data, rtol=1e-12)
     told, labels = ConditionalDiscriminator(kind((2, 3, 2), 2).to(np.float64), 4).to(np.float64), np.array([3, 0, 1, 1])
@@ -389,9 +390,11 @@ def test_bad_input_is_refused(call, told):
         call()
 
 
-def gradcheck_both_losses(gan: GAN, x: np.ndarray, *labels: np.ndarray, settings: Settings) -> None:
+def gradcheck_both_losses(
+    rng: np.random.Generator, gan: GAN, x: np.ndarray, *labels: np.ndarray, settings: Settings
+) -> None:
     """Every weight of the discriminator in its loss, every weight of the generator in its own."""
-    z, t = mixed(len(x), gan.generator.noise), rng.random(len(x))
+    z, t = mixed(rng, len(x), gan.generator.noise), rng.random(len(x))
     gan.discriminator.requires_grad_(True)
     gradcheck(lambda: discriminator_loss(gan, x, z, t, *labels, settings=settings)[0], [],
               parameters={n: p for n, p in gan.discriminator.named_parameters()})  # fmt: skip
@@ -400,21 +403,21 @@ def gradcheck_both_losses(gan: GAN, x: np.ndarray, *labels: np.ndarray, settings
               parameters={n: p for n, p in gan.generator.named_parameters()})  # fmt: skip
 
 
-def test_gradients_of_both_losses_through_perceptrons():
+def test_gradients_of_both_losses_through_perceptrons(rng):
     manual_seed(2)
     gan = GAN(MLPGenerator(3, (5, 4)), MLPDiscriminator(2, (4, 5))).to(np.float64)
     for name in LOSSES:
-        gradcheck_both_losses(gan, mixed(5, 2), settings=Settings(data="spirals", norm="none", loss=name))
+        gradcheck_both_losses(rng, gan, mixed(rng, 5, 2), settings=Settings(data="spirals", norm="none", loss=name))
 
 
-def test_gradients_through_a_conditional_dcgan():
+def test_gradients_through_a_conditional_dcgan(rng):
     manual_seed(0)
     gan = GAN(ConditionalGenerator(DCGANGenerator(3, (1, 2, 2)), 2, 1),
               ConditionalDiscriminator(DCGANDiscriminator((1, 2, 2), 2), 2)).to(np.float64)  # fmt: skip
     for name, p in gan.named_parameters():
-        p.data += 0.1 * mixed(*p.shape) * ("label" not in name)
+        p.data += 0.1 * mixed(rng, *p.shape) * ("label" not in name)
     gan.discriminator.label.requires_grad_(False)  # 784 numbers a class, which an embedding's own test has
-    z, labels = mixed(3, 2), np.array([1, 0, 1])
+    z, labels = mixed(rng, 3, 2), np.array([1, 0, 1])
     gradcheck(lambda: generator_loss(gan, z, labels, settings=Settings())[0], [],
               parameters={n: p for n, p in gan.named_parameters() if p.size < 100})  # fmt: skip
 
@@ -462,22 +465,22 @@ def small_twin(settings: Settings):
     return twins.GAN(maker, judge, together=settings.norm == "spectral")
 
 
-def batches_for(settings: Settings, n: int, real: bool):
+def batches_for(rng: np.random.Generator, settings: Settings, n: int, real: bool):
     """Five rows in a batch, so that two shards differ in length."""
     while True:
-        x = mixed(n, 2) + 1 if settings.data == "spirals" else np.tanh(mixed(n, 1, 28, 28) + 1)
+        x = mixed(rng, n, 2) + 1 if settings.data == "spirals" else np.tanh(mixed(rng, n, 1, 28, 28) + 1)
         labels = (rng.integers(0, 5, n),) if settings.conditional else ()
-        yield (x, mixed(n, 4), rng.random(n), *labels) if real else (mixed(n, 4), *labels)
+        yield (x, mixed(rng, n, 4), rng.random(n), *labels) if real else (mixed(rng, n, 4), *labels)
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("shards", [1, 2])
 @pytest.mark.parametrize("name", CASES)
-def test_twenty_steps_of_both_players_in_lockstep_with_pytorch(name, shards):
-    train_beside_pytorch(case(name), shards)
+def test_twenty_steps_of_both_players_in_lockstep_with_pytorch(name, shards, rng):
+    train_beside_pytorch(rng, case(name), shards)
 
 
-def train_beside_pytorch(settings: Settings, shards: int = 1, steps: int = 20) -> None:
+def train_beside_pytorch(rng: np.random.Generator, settings: Settings, shards: int = 1, steps: int = 20) -> None:
     """The losses of train.py, Adam for each player, 20 alternating steps: equal to 1e-9."""
     import torch
 
@@ -493,24 +496,24 @@ def train_beside_pytorch(settings: Settings, shards: int = 1, steps: int = 20) -
     ):
         ours = Adam(getattr(gan, part).parameters(), lr, betas)
         other = torch.optim.Adam(getattr(twin, part).parameters(), lr, betas)
-        batches = batches_for(settings, 5, real)
+        batches = batches_for(rng, settings, 5, real)
         sharded = ShardedLoss(gan, partial(loss, settings=settings), shards)
         players.append((ours, other, batches, sharded, partial(theirs, twin, **options)))
     lockstep.check_players(gan, twin, players, steps)
 
 
-def nothing_of_the_discriminators_step_reaches_the_generator():
+def nothing_of_the_discriminators_step_reaches_the_generator(rng):
     for name in ("GAN on points", "WGAN-GP on images", "DCGAN"):
         settings = case(name)
         gan = small(settings)
-        batch = [a.astype(np.float32) for a in next(batches_for(settings, 4, True))]
+        batch = [a.astype(np.float32) for a in next(batches_for(rng, settings, 4, True))]
         training.discriminator_loss(gan, *batch, settings=settings)[0].backward()
         assert all(p.grad is None for p in gan.generator.parameters()), "the fake rows were not detached"
         assert all(p.grad is not None for n, p in gan.discriminator.named_parameters() if n.endswith("weight"))
 
 
-def test_nothing_of_the_discriminators_step_reaches_the_generator():
-    nothing_of_the_discriminators_step_reaches_the_generator()
+def test_nothing_of_the_discriminators_step_reaches_the_generator(rng):
+    nothing_of_the_discriminators_step_reaches_the_generator(rng)
 
 
 # -- planted faults ----------------------------------------------------------------------------------------------
@@ -539,17 +542,17 @@ FAULTS = {
 }  # fmt: skip
 
 
-def all_is_right():
-    losses_are_as_defined()
-    slopes_are_the_tapes_own()
-    penalties_are_as_defined()
-    penalties_have_the_right_gradients()
-    spectral_norm_has_the_right_gradient()
-    nothing_of_the_discriminators_step_reaches_the_generator()
+def all_is_right(rng):
+    losses_are_as_defined(rng)
+    slopes_are_the_tapes_own(rng)
+    penalties_are_as_defined(rng)
+    penalties_have_the_right_gradients(rng)
+    spectral_norm_has_the_right_gradient(rng)
+    nothing_of_the_discriminators_step_reaches_the_generator(rng)
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_a_planted_fault_is_caught(fault, monkeypatch):
+def test_a_planted_fault_is_caught(fault, monkeypatch, rng):
     module, name, old, new = fault
     source = textwrap.dedent(inspect.getsource(getattr(module, name)))
     assert source.count(old) == 1, f"{old!r} stands {source.count(old)} times in {name}"
@@ -566,8 +569,8 @@ def test_a_planted_fault_is_caught(fault, monkeypatch):
         if mine == name:
             monkeypatch.setitem(globals(), mine, wrong)
     with pytest.raises((AssertionError, ValueError)), np.errstate(all="ignore"):
-        all_is_right()
+        all_is_right(rng)
 
 
-def test_without_a_fault_all_is_right():
-    all_is_right()
+def test_without_a_fault_all_is_right(rng):
+    all_is_right(rng)

@@ -30,7 +30,6 @@ POINTS: dict = {"data": "gaussian_ring", "norm": "none", "conditional": False, "
                 "lr": 0.01, "ratio": 1.0}  # fmt: skip
 DIGITS: dict = {"widths": (2, 3, 2), "conditional": False, "noise": 4, "batch_size": 6, "steps": 4,
                 "evaluate_every": 2, "save_every": 2, "samples": 30, "lr": 0.01, "ratio": 1.0}  # fmt: skip
-rng = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +151,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_two_shards_are_one(name, digits):
+def test_two_shards_are_one(name, digits, rng):
     """Losses, gradients, running statistics and the vectors of spectral norm, of both steps, in float64."""
     settings = Settings(**{**DIGITS, **CASES[name]})
     manual_seed(0)
@@ -304,7 +303,7 @@ def test_drawing_is_by_seed_in_evaluation_and_class_after_class():
 # -- inside ------------------------------------------------------------------------------------------------------
 
 
-def test_arcs_keep_their_length_and_end_where_they_should():
+def test_arcs_keep_their_length_and_end_where_they_should(rng):
     a, b = rng.standard_normal((2, 5, 40))
     b[4] = a[4]
     for share, expected in ((0, a), (1, b)):
@@ -314,7 +313,7 @@ def test_arcs_keep_their_length_and_end_where_they_should():
     np.testing.assert_allclose(np.linalg.norm(inside.arc(a, b, 0.3), axis=1), 1)
 
 
-def test_interpolation_values_and_slopes():
+def test_interpolation_values_and_slopes(rng):
     manual_seed(0)
     maker, critic = MLPGenerator(3, (4,)), MLPDiscriminator(2, (4,))
     a, b = rng.standard_normal((2, 6, 3)).astype(np.float32)
@@ -414,7 +413,7 @@ def test_an_ablation_is_measured(tmp_path, monkeypatch, ring):
 # -- the surface -------------------------------------------------------------------------------------------------
 
 
-def test_a_surface_and_its_film(tmp_path):
+def test_a_surface_and_its_film(tmp_path, rng):
     points, fakes = rng.standard_normal((2, 40, 2))
     grid = viz.critic_grid(points, 12)
     values = grid[:, 0]

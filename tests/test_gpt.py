@@ -8,7 +8,6 @@ import pytest
 
 from scratch import Tensor, gradcheck
 from scratch.activations import gelu
-from scratch.losses import cross_entropy
 from scratch.models.gpt import GPT
 from scratch.models.gpt.decoder import Decoder, gelu_from_table
 from scratch.models.gpt.generate import choose, distribution, draw, generate, stream
@@ -17,12 +16,12 @@ from scratch.optim import AdamW
 from scratch.parallel import ShardedLoss
 from scratch.random import manual_seed
 from tests import lockstep
+from tests.starts import assert_nearly_uniform
 
 TINY: dict = {"vocab_size": 11, "block_size": 8, "n_layer": 2, "n_head": 2, "n_embd": 12}
-rng = np.random.default_rng(0)
 
 
-def awake(model: GPT) -> GPT:
+def awake(rng: np.random.Generator, model: GPT) -> GPT:
     """Weights large enough that every part matters, norms with scales and shifts of their own."""
     for name, parameter in model.named_parameters():
         width = 1.0 if "wte" in name or "wpe" in name else 0.3  # or every text would be one token over and over
@@ -32,7 +31,7 @@ def awake(model: GPT) -> GPT:
     return model
 
 
-def tokens(*shape: int, below: int = 11) -> np.ndarray:
+def tokens(rng: np.random.Generator, *shape: int, below: int = 11) -> np.ndarray:
     return rng.integers(0, below, shape)
 
 
@@ -40,15 +39,15 @@ def tokens(*shape: int, below: int = 11) -> np.ndarray:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_gradients_of_the_whole_model(bias):
+def test_gradients_of_the_whole_model(bias, rng):
     config = {"vocab_size": 5, "block_size": 4, "n_layer": 2, "n_head": 2, "n_embd": 6, "bias": bias}
-    model, x = awake(GPT(**config)).to(np.float64), tokens(2, 3, below=5)
+    model, x = awake(rng, GPT(**config)).to(np.float64), tokens(rng, 2, 3, below=5)
     gradcheck(lambda: model(x), [], parameters=dict(model.named_parameters()))
 
 
-def test_the_model_is_the_one_of_a_few_plain_lines():
+def test_the_model_is_the_one_of_a_few_plain_lines(rng):
     """One head after the other, with the softmax of the past alone, so that no mask and no packing can go wrong."""
-    model, x = awake(GPT(**TINY)).to(np.float64), tokens(3, 7)
+    model, x = awake(rng, GPT(**TINY)).to(np.float64), tokens(rng, 3, 7)
     w = model.state_dict()
 
     def norm(h, name):
@@ -72,8 +71,8 @@ def test_the_model_is_the_one_of_a_few_plain_lines():
     np.testing.assert_allclose(model(x).data, expected, rtol=1e-10, atol=1e-12)
 
 
-def test_a_token_sees_nothing_that_comes_after_it():
-    model, x = awake(GPT(**TINY)), tokens(2, 8)
+def test_a_token_sees_nothing_that_comes_after_it(rng):
+    model, x = awake(rng, GPT(**TINY)), tokens(rng, 2, 8)
     before = model(x).data
     for t in range(1, 8):
         other = x.copy()
@@ -96,16 +95,16 @@ def test_state_keys_and_numbers_of_parameters_are_those_of_nanogpt():
     assert GPT(**TINY).state_dict()["transformer.h.1.attn.c_attn.bias"].shape == (36,)
 
 
-def test_the_head_is_the_embedding_also_after_loading_and_casting():
+def test_the_head_is_the_embedding_also_after_loading_and_casting(rng):
     model, other = GPT(**TINY), GPT(**TINY)
     assert model.lm_head.weight is model.transformer["wte"].weight
-    other.load_state_dict(awake(model).state_dict())
+    other.load_state_dict(awake(rng, model).state_dict())
     other.to(np.float64)
     assert other.lm_head.weight is other.transformer["wte"].weight
     np.testing.assert_allclose(other(np.array([[1, 2]])).data, model(np.array([[1, 2]])).data, rtol=1e-4, atol=1e-4)
 
 
-def test_weights_start_as_gpt_2_starts():
+def test_weights_start_as_gpt_2_starts(rng):
     model = GPT(65, 64, 8, 4, 128)
     for name, value in model.state_dict().items():
         if value.ndim == 2:
@@ -114,13 +113,11 @@ def test_weights_start_as_gpt_2_starts():
             assert abs(value.mean()) < 4 * expected / math.sqrt(value.size), name
         else:
             assert np.array_equal(value, np.full_like(value, "weight" in name)), name
-    x = tokens(4, 64, below=65)
-    loss = cross_entropy(model(x).reshape(-1, 65), tokens(256, below=65))
-    assert loss.item() == pytest.approx(math.log(65), rel=0.02)
+    assert_nearly_uniform(model(tokens(rng, 4, 64, below=65)).data, C=128)
 
 
-def test_dropout_acts_in_training_only_and_in_the_attention_too():
-    model, x = awake(GPT(**TINY, dropout=0.4)), tokens(2, 8)
+def test_dropout_acts_in_training_only_and_in_the_attention_too(rng):
+    model, x = awake(rng, GPT(**TINY, dropout=0.4)), tokens(rng, 2, 8)
     assert not np.array_equal(model(x).data, model(x).data)
     model.transformer["drop"].p = 0.0
     for block in model.transformer["h"]:
@@ -133,33 +130,33 @@ def test_dropout_acts_in_training_only_and_in_the_attention_too():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: GPT(**TINY)(tokens(2, 9)), r"T from 1 to 8, its context, got \(2, 9\)"),
-        (lambda: GPT(**TINY)(np.zeros((2, 0), int)), r"T from 1 to 8, its context, got \(2, 0\)"),
-        (lambda: GPT(**TINY)(tokens(5)), r"tokens of shape \(B, T\)"),
-        (lambda: GPT(**TINY)(np.array([[3, 11]])), r"from 0 to 10, got 11 at position \(0, 1\)"),
-        (lambda: GPT(**TINY)(np.array([[-1, 3]])), r"from 0 to 10, got -1 at position \(0, 0\)"),
-        (lambda: GPT(**TINY)(np.ones((1, 2), np.float32)), "whole numbers"),
-        (lambda: GPT(**{**TINY, "n_head": 5}), "n_embd to be a multiple of n_head, got 12 and 5"),
-        (lambda: GPT(**{**TINY, "n_layer": 0}), "sizes of at least 1, got vocab_size 11, block_size 8, n_layer 0"),
-        (lambda: GPT(**TINY, dropout=1.5), "from 0 to 1, got 1.5"),
+        (lambda rng: GPT(**TINY)(tokens(rng, 2, 9)), r"T from 1 to 8, its context, got \(2, 9\)"),
+        (lambda rng: GPT(**TINY)(np.zeros((2, 0), int)), r"T from 1 to 8, its context, got \(2, 0\)"),
+        (lambda rng: GPT(**TINY)(tokens(rng, 5)), r"tokens of shape \(B, T\)"),
+        (lambda rng: GPT(**TINY)(np.array([[3, 11]])), r"from 0 to 10, got 11 at position \(0, 1\)"),
+        (lambda rng: GPT(**TINY)(np.array([[-1, 3]])), r"from 0 to 10, got -1 at position \(0, 0\)"),
+        (lambda rng: GPT(**TINY)(np.ones((1, 2), np.float32)), "whole numbers"),
+        (lambda rng: GPT(**{**TINY, "n_head": 5}), "n_embd to be a multiple of n_head, got 12 and 5"),
+        (lambda rng: GPT(**{**TINY, "n_layer": 0}), "sizes of at least 1, got vocab_size 11, block_size 8, n_layer 0"),
+        (lambda rng: GPT(**TINY, dropout=1.5), "from 0 to 1, got 1.5"),
     ],
 )
-def test_bad_input_is_refused(call, message):
+def test_bad_input_is_refused(call, message, rng):
     with pytest.raises(ValueError, match=message):
-        call()
+        call(rng)
 
 
-def patterns(size: int = 6):
+def patterns(rng: np.random.Generator, size: int = 6):
     """Batches with something to learn: every second token repeats the one before it."""
     while True:
-        x = tokens(size, 9)
+        x = tokens(rng, size, 9)
         x[:, 1::2] = x[:, :8:2]
         yield x[:, :-1], x[:, 1:]
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize(("bias", "shards"), [(True, 1), (False, 2)])
-def test_twenty_steps_in_lockstep_with_pytorch(bias, shards):
+def test_twenty_steps_in_lockstep_with_pytorch(bias, shards, rng):
     """Weights from the twin's initial state, decay on matrices only, as `train` has it."""
     import torch
 
@@ -176,7 +173,7 @@ def test_twenty_steps_in_lockstep_with_pytorch(bias, shards):
         twin,
         AdamW(decayed_apart(model, 0.1), lr=1e-2, betas=(0.9, 0.99)),
         torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.99)),
-        patterns(),
+        patterns(rng),
         ShardedLoss(model, summed_loss, shards),
         lambda x, y: torch.nn.functional.cross_entropy(twin(x).flatten(0, 1), y.flatten()),
     )
@@ -186,9 +183,9 @@ def test_twenty_steps_in_lockstep_with_pytorch(bias, shards):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_the_cache_gives_the_scores_of_the_whole_model(bias):
+def test_the_cache_gives_the_scores_of_the_whole_model(bias, rng):
     """After every token, up to the last place of the context."""
-    model, x = awake(GPT(**TINY, bias=bias)), tokens(3, 8)
+    model, x = awake(rng, GPT(**TINY, bias=bias)), tokens(rng, 3, 8)
     expected = model(x).data
     decoder = Decoder(model, 3)
     for t in range(8):
@@ -198,8 +195,8 @@ def test_the_cache_gives_the_scores_of_the_whole_model(bias):
     np.testing.assert_allclose(decoder.read(x), expected[:, -1], rtol=1e-5, atol=1e-5)
 
 
-def test_rows_of_different_lengths_go_on_by_different_numbers_of_tokens():
-    model, x = awake(GPT(**TINY)), tokens(3, 8)
+def test_rows_of_different_lengths_go_on_by_different_numbers_of_tokens(rng):
+    model, x = awake(rng, GPT(**TINY)), tokens(rng, 3, 8)
     expected, decoder = model(x).data, Decoder(model, 3)
     done = np.zeros(3, int)
     for counts in ([1, 4, 2], [1, 1, 1], [2, 3, 1], [1, 0, 1]):
@@ -219,8 +216,8 @@ def test_rows_of_different_lengths_go_on_by_different_numbers_of_tokens():
         np.testing.assert_allclose(decoder.read(new, counts), expected[[0, 1, 2], done - 1], rtol=1e-5, atol=1e-5)
 
 
-def test_the_cache_is_made_once_and_float64_stays_exact():
-    model, x = awake(GPT(**TINY)).to(np.float64), tokens(2, 8)
+def test_the_cache_is_made_once_and_float64_stays_exact(rng):
+    model, x = awake(rng, GPT(**TINY)).to(np.float64), tokens(rng, 2, 8)
     decoder = Decoder(model, 2)
     arrays = [decoder.blocks[0].keys, decoder.blocks[1].values]
     assert arrays[0].shape == (2, 2, 8, 6) and arrays[0].dtype == np.float64
@@ -230,10 +227,10 @@ def test_the_cache_is_made_once_and_float64_stays_exact():
     np.testing.assert_allclose(logits, model(x).data[:, -1], rtol=1e-6, atol=1e-6)  # GELU's table: 2.4e-8 each
 
 
-def test_reading_changes_nothing_in_the_model():
-    model = awake(GPT(**TINY, bias=False))
+def test_reading_changes_nothing_in_the_model(rng):
+    model = awake(rng, GPT(**TINY, bias=False))
     before = {name: value.copy() for name, value in model.state_dict().items()}
-    generate(model, [tokens(3), tokens(8)], 6)
+    generate(model, [tokens(rng, 3), tokens(rng, 8)], 6)
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
     assert model.training
@@ -251,21 +248,24 @@ def test_gelu_from_a_table():
 @pytest.mark.parametrize(
     ("read", "message"),
     [
-        (lambda d: d.read(np.array([[1, 2]])), r"shape \(2, T\), T at least 1, got int64 \(1, 2\)"),
-        (lambda d: d.read(np.zeros((2, 0), int)), "T at least 1"),
-        (lambda d: d.read(np.ones((2, 1))), "whole numbers"),
-        (lambda d: d.read(np.array([[1], [11]])), "tokens from 0 to 10, got 1 to 11"),
-        (lambda d: d.read(np.array([[1], [-1]])), "tokens from 0 to 10, got -1 to 1"),
-        (lambda d: d.read(tokens(2, 9)), "9 tokens are more than the context of 8"),
-        (lambda d: (d.read(tokens(2, 5), [5, 2]), d.read(tokens(2, 4))), "9 tokens are more than the context of 8"),
-        (lambda d: d.read(tokens(2, 3), [3, 0]), r"counts of shape \(2,\) from 1 to 3"),
-        (lambda d: d.read(tokens(2, 3), [4, 1]), r"counts of shape \(2,\) from 1 to 3"),
-        (lambda d: d.read(tokens(2, 3), [1]), r"counts of shape \(2,\)"),
+        (lambda rng, d: d.read(np.array([[1, 2]])), r"shape \(2, T\), T at least 1, got int64 \(1, 2\)"),
+        (lambda rng, d: d.read(np.zeros((2, 0), int)), "T at least 1"),
+        (lambda rng, d: d.read(np.ones((2, 1))), "whole numbers"),
+        (lambda rng, d: d.read(np.array([[1], [11]])), "tokens from 0 to 10, got 1 to 11"),
+        (lambda rng, d: d.read(np.array([[1], [-1]])), "tokens from 0 to 10, got -1 to 1"),
+        (lambda rng, d: d.read(tokens(rng, 2, 9)), "9 tokens are more than the context of 8"),
+        (
+            lambda rng, d: (d.read(tokens(rng, 2, 5), [5, 2]), d.read(tokens(rng, 2, 4))),
+            "9 tokens are more than the context of 8",
+        ),
+        (lambda rng, d: d.read(tokens(rng, 2, 3), [3, 0]), r"counts of shape \(2,\) from 1 to 3"),
+        (lambda rng, d: d.read(tokens(rng, 2, 3), [4, 1]), r"counts of shape \(2,\) from 1 to 3"),
+        (lambda rng, d: d.read(tokens(rng, 2, 3), [1]), r"counts of shape \(2,\)"),
     ],
 )
-def test_a_decoder_refuses_what_it_cannot_read(read, message):
+def test_a_decoder_refuses_what_it_cannot_read(read, message, rng):
     with pytest.raises(ValueError, match=message):
-        read(Decoder(GPT(**TINY), 2))
+        read(rng, Decoder(GPT(**TINY), 2))
     with pytest.raises(ValueError, match="batch_size of at least 1, got 0"):
         Decoder(GPT(**TINY), 0)
 
@@ -273,8 +273,8 @@ def test_a_decoder_refuses_what_it_cannot_read(read, message):
 # -- generation -------------------------------------------------------------------------------------------------
 
 
-def test_cached_and_recomputed_texts_are_the_same_also_beyond_the_context():
-    model, prompts = awake(GPT(**TINY)), [tokens(1), tokens(5), tokens(8), tokens(13)]
+def test_cached_and_recomputed_texts_are_the_same_also_beyond_the_context(rng):
+    model, prompts = awake(rng, GPT(**TINY)), [tokens(rng, 1), tokens(rng, 5), tokens(rng, 8), tokens(rng, 13)]
     cached = generate(model, prompts, 12, temperature=0)
     plain = generate(model, prompts, 12, temperature=0, cache=False)
     for prompt, text, other in zip(prompts, cached, plain, strict=True):
@@ -285,23 +285,23 @@ def test_cached_and_recomputed_texts_are_the_same_also_beyond_the_context():
     assert all(np.array_equal(a, b) for a, b in zip(*drawn, strict=True))
 
 
-def test_prompts_of_different_lengths_in_one_batch_go_on_as_each_alone():
-    model, prompts = awake(GPT(**TINY)), [tokens(2), tokens(7), tokens(4), tokens(1)]
+def test_prompts_of_different_lengths_in_one_batch_go_on_as_each_alone(rng):
+    model, prompts = awake(rng, GPT(**TINY)), [tokens(rng, 2), tokens(rng, 7), tokens(rng, 4), tokens(rng, 1)]
     together = generate(model, prompts, 6, temperature=0)
     for prompt, text in zip(prompts, together, strict=True):
         np.testing.assert_array_equal(text, generate(model, [prompt], 6, temperature=0)[0])
     assert len({tuple(text[-6:].tolist()) for text in together}) > 2
 
 
-def test_beyond_the_context_the_last_tokens_are_read_as_if_they_were_the_whole_text():
-    model = awake(GPT(**TINY))
-    (text,) = generate(model, [tokens(6)], 9, temperature=0)
+def test_beyond_the_context_the_last_tokens_are_read_as_if_they_were_the_whole_text(rng):
+    model = awake(rng, GPT(**TINY))
+    (text,) = generate(model, [tokens(rng, 6)], 9, temperature=0)
     for t in range(8, 15):
         assert text[t] == model(text[None, t - 8 : t]).data[0, -1].argmax()
 
 
-def test_a_stream_yields_tokens_as_they_come():
-    model, prompts = awake(GPT(**TINY)), [tokens(3), tokens(5)]
+def test_a_stream_yields_tokens_as_they_come(rng):
+    model, prompts = awake(rng, GPT(**TINY)), [tokens(rng, 3), tokens(rng, 5)]
     texts = generate(model, prompts, 7, rng=np.random.default_rng(1))
     flowing = stream(model, prompts, 7, rng=np.random.default_rng(1))
     np.testing.assert_array_equal(next(flowing), [text[-7] for text in texts])
@@ -309,8 +309,8 @@ def test_a_stream_yields_tokens_as_they_come():
     assert list(stream(model, prompts, 0)) == []
 
 
-def test_texts_are_the_same_for_the_same_seed():
-    model, prompts = awake(GPT(**TINY)), [tokens(3)]
+def test_texts_are_the_same_for_the_same_seed(rng):
+    model, prompts = awake(rng, GPT(**TINY)), [tokens(rng, 3)]
     manual_seed(5)
     first = generate(model, prompts, 20)[0]
     manual_seed(5)
@@ -373,9 +373,9 @@ def test_draws_stay_inside_and_rows_have_draws_of_their_own():
     assert draw(np.array([[0.3, 0.3, 0.4, 0.0]]), Highest()).tolist() == [2]
 
 
-def test_the_model_draws_from_its_own_probabilities():
+def test_the_model_draws_from_its_own_probabilities(rng):
     """The frequencies of first tokens, 4,000 rows at once, against softmax of the model's scores."""
-    model, prompt = awake(GPT(**TINY)), tokens(4)
+    model, prompt = awake(rng, GPT(**TINY)), tokens(rng, 4)
     texts = generate(model, [prompt] * 4000, 1, temperature=0.8, top_k=5, rng=np.random.default_rng(2))
     p = distribution(model(prompt[None]).data[:, -1], 0.8, 5)[0]
     counts = np.bincount([text[-1] for text in texts], minlength=11)

@@ -33,10 +33,9 @@ SHORT: dict = {"n_layer": 2, "n_head": 2, "n_embd": 8, "block_size": 8, "steps":
                "evaluate_every": 3, "clip": 0.5, "lr": 0.02, "final_lr": 0.002, "weight_decay": 0.3}  # fmt: skip
 # 2 steps up, then half a cosine from lr at step 2 to final_lr at step 6
 RATES = [0.01, 0.02, *(0.002 + 0.009 * (1 + math.cos(math.pi * k / 4)) for k in range(4))]
-rng = np.random.default_rng(0)
 
 
-def awake(model: GPT, size: float = 0.3) -> GPT:
+def awake(rng: np.random.Generator, model: GPT, size: float = 0.3) -> GPT:
     """Weights large enough that every part matters."""
     for name, parameter in model.named_parameters():
         wide = "wte" in name or "wpe" in name
@@ -206,8 +205,8 @@ def test_a_run_that_broke_off_and_resumed_ends_with_the_same_bits(step, tmp_path
     assert (tmp_path / "run" / LOG).read_bytes() == (tmp_path / "whole" / LOG).read_bytes()
 
 
-def test_questions_are_evaluated_by_their_answers(tmp_path, monkeypatch):
-    task, model = some_sums(), awake(GPT(12, 4, 2, 2, 12, dropout=0.5))
+def test_questions_are_evaluated_by_their_answers(tmp_path, monkeypatch, rng):
+    task, model = some_sums(), awake(rng, GPT(12, 4, 2, 2, 12, dropout=0.5))
     figures = evaluate(model, ShardedLoss(model, summed_loss, 2), task, task.validation)
     assert model.training
     log_p = log_softmax(model.eval()(task.validation[:, :4]), dim=-1).data[:, 3]
@@ -265,8 +264,8 @@ def test_every_preset_builds_its_model():
 # -- inside -----------------------------------------------------------------------------------------------------
 
 
-def test_maps_are_the_weights_that_the_model_uses():
-    model = awake(GPT(**TINY, dropout=0.3)).to(np.float64)
+def test_maps_are_the_weights_that_the_model_uses(rng):
+    model = awake(rng, GPT(**TINY, dropout=0.3)).to(np.float64)
     tokens = rng.integers(0, 11, 7)
     maps = inside.attention_maps(model, tokens)
     assert maps.shape == (2, 2, 7, 7) and model.training
@@ -285,8 +284,8 @@ def test_maps_are_the_weights_that_the_model_uses():
     )
 
 
-def test_the_lens_ends_with_the_models_answer():
-    model, tokens = awake(GPT(**TINY, dropout=0.3)).to(np.float64), rng.integers(0, 11, 7)
+def test_the_lens_ends_with_the_models_answer(rng):
+    model, tokens = awake(rng, GPT(**TINY, dropout=0.3)).to(np.float64), rng.integers(0, 11, 7)
     lens, p = inside.logit_lens(model, tokens), inside.next_token(model, tokens)
     assert lens.shape == (3, 7, 11) and model.training
     np.testing.assert_allclose(lens[-1], p, rtol=1e-12)
@@ -325,8 +324,8 @@ def test_scores_find_heads_that_were_built_by_hand():
     assert scores.previous[1, 0] < 0.3 and scores.induction[0, 0] < 0.05
 
 
-def test_scores_are_means_over_repeated_texts():
-    model = awake(GPT(**TINY)).to(np.float64)
+def test_scores_are_means_over_repeated_texts(rng):
+    model = awake(rng, GPT(**TINY)).to(np.float64)
     rows = inside.repeated(11, 4, 3, seed=5)
     assert rows.shape == (3, 8) and (rows[:, :4] == rows[:, 4:]).all() and all(len(set(row)) == 4 for row in rows)
     scores = inside.head_scores(model, 4, rows=3, seed=5)
@@ -337,7 +336,7 @@ def test_scores_are_means_over_repeated_texts():
     np.testing.assert_allclose(scores.induction, induction, rtol=1e-9)
 
 
-def test_what_cannot_be_looked_into():
+def test_what_cannot_be_looked_into(rng):
     model = GPT(**TINY)
     for look in (inside.attention_maps, inside.next_token, inside.logit_lens):
         for wrong in (rng.integers(0, 11, (2, 3)), np.zeros(0, int)):
@@ -350,13 +349,13 @@ def test_what_cannot_be_looked_into():
             inside.head_scores(model, period)
 
 
-def test_pictures_show_what_the_functions_return(tmp_path, monkeypatch):
+def test_pictures_show_what_the_functions_return(tmp_path, monkeypatch, rng):
     drawn = {}
     monkeypatch.setattr(pictures.viz, "save", lambda figure, path: drawn.setdefault(path.stem, figure) and path)
     log = [{"step": 0, "loss": 2.0}, {"step": 1, "loss": 1.5}, {"step": 2, "validation_loss": 1.4,
                                                                "validation_exact_match": 0.25}]  # fmt: skip
     task = tasks.repeats(rows=200)
-    model = awake(GPT(32, 32, 2, 2, 12))
+    model = awake(rng, GPT(32, 32, 2, 2, 12))
     files = pictures.draw_all(tmp_path, log, model, task)
     assert [f.name for f in files] == ["curves.png", "lens.png", "next_token.png", "heads.png", "induction.png"]
     assert model.training
@@ -484,7 +483,7 @@ def test_the_shipped_weights_give_the_loss_on_their_card():
 # -- ablations --------------------------------------------------------------------------------------------------
 
 
-def test_each_ablation_takes_away_what_it_says():
+def test_each_ablation_takes_away_what_it_says(rng):
     settings, tokens = Settings(**SHORT, seed=3), rng.integers(0, 5, (3, 8))
     made = {}
     for name, (changes, make) in ablations.ABLATIONS.items():

@@ -10,8 +10,6 @@ from scratch.layers.linear import Linear, linear
 from scratch.module import Module
 from scratch.tensor import Buffer, Parameter, Tensor, is_grad_enabled, matmul, record
 
-rng = np.random.default_rng(0)
-
 
 def softmax(x, backward):
     """Softmax over the last axis with the derivative that a test gives: backward(dy, y) → dx."""
@@ -28,7 +26,7 @@ def product(a, b, backward):
 # -- right derivatives pass ----------------------------------------------------------------------------------------
 
 
-def test_right_derivatives_pass():
+def test_right_derivatives_pass(rng):
     assert gradcheck(
         lambda x: softmax(x, lambda dy, y: y * (dy - (dy * y).sum(-1, keepdims=True))), [rng.random((2, 3))]
     )
@@ -37,7 +35,7 @@ def test_right_derivatives_pass():
     assert gradcheck(matmul, [a, b]) and gradcheck(Tensor.exp, [Tensor(a)]) and gradcheck(lambda x: x, [a])
 
 
-def test_arguments_that_are_no_floats_are_passed_on():
+def test_arguments_that_are_no_floats_are_passed_on(rng):
     ids, got = np.array([2, 0, 2]), []
 
     def pick(x, index, scale, name):
@@ -48,7 +46,7 @@ def test_arguments_that_are_no_floats_are_passed_on():
     assert set(got) == {(True, 2.5, "name")}
 
 
-def test_the_callers_arrays_and_tensors_are_left_alone():
+def test_the_callers_arrays_and_tensors_are_left_alone(rng):
     array, tensor = rng.standard_normal((2, 3)), Tensor(rng.standard_normal((2, 3)))
     kept = array.copy(), tensor.data.copy()
     array.flags.writeable = tensor.data.flags.writeable = False
@@ -58,7 +56,7 @@ def test_the_callers_arrays_and_tensors_are_left_alone():
     assert tensor.grad is None and not tensor.requires_grad
 
 
-def test_parameters_are_checked_and_come_back_as_they_were():
+def test_parameters_are_checked_and_come_back_as_they_were(rng):
     module = Linear(3, 2).to(np.float64)
     kept = {name: parameter.data.copy() for name, parameter in module.named_parameters()}
     assert gradcheck(module, [rng.standard_normal((4, 3))], parameters=dict(module.named_parameters()))
@@ -68,13 +66,13 @@ def test_parameters_are_checked_and_come_back_as_they_were():
     assert gradcheck(lambda: module(Tensor(np.ones(3))), [], parameters=dict(module.named_parameters()))
 
 
-def test_frozen_parameters_are_left_out():
+def test_frozen_parameters_are_left_out(rng):
     module = Linear(3, 2).to(np.float64)
     module.bias.requires_grad = False
     assert gradcheck(module, [rng.standard_normal((4, 3))], parameters=dict(module.named_parameters()))
 
 
-def test_old_gradients_of_parameters_do_not_count():
+def test_old_gradients_of_parameters_do_not_count(rng):
     w = Parameter(rng.standard_normal(3))
     w.grad = np.full(3, 100.0)
     assert gradcheck(lambda x: x * w, [rng.standard_normal(3)], parameters={"w": w})
@@ -96,12 +94,12 @@ WRONG_SOFTMAX = {
 
 
 @pytest.mark.parametrize("backward", WRONG_SOFTMAX.values(), ids=WRONG_SOFTMAX.keys())
-def test_a_wrong_softmax_is_caught(backward):
+def test_a_wrong_softmax_is_caught(backward, rng):
     with pytest.raises(GradcheckError, match="gradient of <lambda> with respect to argument 0"):
         gradcheck(lambda x: softmax(x, backward), [rng.random((2, 3))])
 
 
-def test_a_softmax_of_zero_gradient_would_pass_under_sum():
+def test_a_softmax_of_zero_gradient_would_pass_under_sum(rng):
     """Why the upstream gradient is random: a row of softmax adds up to 1 whatever x is."""
 
     def total(x):
@@ -123,12 +121,12 @@ WRONG_PRODUCT = {  # square matrices, where a transposed gradient has the right 
 
 
 @pytest.mark.parametrize("backward", WRONG_PRODUCT.values(), ids=WRONG_PRODUCT.keys())
-def test_a_wrong_matrix_product_is_caught(backward):
+def test_a_wrong_matrix_product_is_caught(backward, rng):
     with pytest.raises(GradcheckError):
         gradcheck(lambda a, b: product(a, b, backward), [rng.standard_normal((3, 3)), rng.standard_normal((3, 3))])
 
 
-def test_a_wrong_gradient_of_a_parameter_is_caught():
+def test_a_wrong_gradient_of_a_parameter_is_caught(rng):
     class Doubling(Module):
         def __init__(self):
             self.weight = Parameter(rng.standard_normal((2, 3)))
@@ -143,7 +141,7 @@ def test_a_wrong_gradient_of_a_parameter_is_caught():
         gradcheck(module, [rng.standard_normal((4, 3))], parameters=dict(module.named_parameters()))
 
 
-def test_a_detached_path_is_caught():
+def test_a_detached_path_is_caught(rng):
     with pytest.raises(GradcheckError, match="argument 1"):
         gradcheck(lambda a, b: a * b.detach(), [rng.standard_normal(3), rng.standard_normal(3)])
 
@@ -151,7 +149,7 @@ def test_a_detached_path_is_caught():
 # -- what is said --------------------------------------------------------------------------------------------------
 
 
-def test_the_message_says_function_argument_index_and_both_values():
+def test_the_message_says_function_argument_index_and_both_values(rng):
     def scaled(x, w):
         def backward(dy):
             dw = dy * x.data
@@ -176,7 +174,7 @@ def test_the_message_says_function_argument_index_and_both_values():
 @pytest.mark.parametrize(
     ("rtol", "atol", "passes"), [(1e-3, 0, True), (0, 1e-2, True), (1e-5, 0, False), (0, 1e-7, False)]
 )
-def test_tolerances(rtol, atol, passes):
+def test_tolerances(rtol, atol, passes, rng):
     def nearly(x):
         return record(x.data * 2, (x,), lambda dy: (dy * 2 * 1.0001,))
 
@@ -249,6 +247,6 @@ def test_parameters_are_restored_when_the_function_fails_half_way():
     np.testing.assert_array_equal(w.data, np.ones(3))
 
 
-def test_buffers_are_read_but_not_checked():
+def test_buffers_are_read_but_not_checked(rng):
     scale = Buffer(rng.standard_normal(3))
     assert gradcheck(lambda x: x * scale, [rng.standard_normal((2, 3))])

@@ -16,16 +16,15 @@ from tests.test_llama import awake, patterns
 
 TINY: dict = {"vocab_size": 11, "hidden_size": 16, "intermediate_size": 6, "num_hidden_layers": 2,
               "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 8}  # fmt: skip
-rng = np.random.default_rng(1)
 
 
-def mixture(C: int = 5, E: int = 4, k: int = 2) -> Mixture:
-    return awake(Mixture(C, 7, E, k)).to(np.float64)
+def mixture(rng: np.random.Generator, C: int = 5, E: int = 4, k: int = 2) -> Mixture:
+    return awake(rng, Mixture(C, 7, E, k)).to(np.float64)
 
 
-def test_each_token_goes_through_its_two_likeliest_experts():
+def test_each_token_goes_through_its_two_likeliest_experts(rng):
     """By hand, token by token, with the gates of a softmax over the two chosen scores alone."""
-    layer, x = mixture(), rng.standard_normal((3, 4, 5))
+    layer, x = mixture(rng), rng.standard_normal((3, 4, 5))
     y = layer(Tensor(x)).data
     scores = x @ layer.gate.weight.data.T
     for b in range(3):
@@ -39,9 +38,9 @@ def test_each_token_goes_through_its_two_likeliest_experts():
     np.testing.assert_allclose(layer.gates(layer.routing).data.sum(axis=1), 1)
 
 
-def test_planted_faults_are_seen(monkeypatch):
+def test_planted_faults_are_seen(monkeypatch, rng):
     """Gates as they are, gates of the wrong place, a favourite that is rewarded: none passes for the layer."""
-    layer, x = mixture(), Tensor(rng.standard_normal((6, 5)))
+    layer, x = mixture(rng), Tensor(rng.standard_normal((6, 5)))
     right, balance, k = layer(x).data, layer.balance, np.arange(6)[:, None]
     monkeypatch.setattr(Mixture, "gates", lambda self, r: r.p[k, r.chosen])
     assert np.abs(layer(x).data - right).max() > 1e-2
@@ -62,45 +61,45 @@ def test_planted_faults_are_seen(monkeypatch):
     assert down < before < balance().item()
 
 
-def test_gradients_through_gates_and_experts():
+def test_gradients_through_gates_and_experts(rng):
     """One token's choice is far from changing, so that differences see no jump."""
-    layer, x = mixture(), rng.standard_normal((6, 5))
+    layer, x = mixture(rng), rng.standard_normal((6, 5))
     margins = np.sort(x @ layer.gate.weight.data.T, axis=1)
     assert (margins[:, 2] - margins[:, 1]).min() > 1e-3
     gradcheck(lambda x: layer(x), [x], parameters=dict(layer.named_parameters()))
-    one = mixture(k=1)
+    one = mixture(rng, k=1)
     gradcheck(lambda x: one(x), [x], parameters={"w": one.experts[0].w1.weight})
 
 
-def test_gradients_of_the_balancing_loss_and_of_all_together():
-    layer, x = mixture(), rng.standard_normal((6, 5))
+def test_gradients_of_the_balancing_loss_and_of_all_together(rng):
+    layer, x = mixture(rng), rng.standard_normal((6, 5))
 
     def balance():
         layer(Tensor(x))
         return layer.balance()
 
     gradcheck(balance, [], parameters={"gate": layer.gate.weight})
-    model, tokens = awake(Mixtral(**{**TINY, "hidden_size": 8, "num_hidden_layers": 1}, num_local_experts=3)), None
+    model, tokens = awake(rng, Mixtral(**{**TINY, "hidden_size": 8, "num_hidden_layers": 1}, num_local_experts=3)), None
     model.to(np.float64)
     tokens = rng.integers(0, 11, (2, 4))
     gradcheck(lambda: summed_loss(model, tokens, tokens, 0.5)[0], [], parameters=dict(model.named_parameters()))
 
 
-def test_a_models_balance_is_the_mean_of_its_layers():
-    model = awake(Mixtral(**{**TINY, "num_hidden_layers": 3}, num_local_experts=4))
+def test_a_models_balance_is_the_mean_of_its_layers(rng):
+    model = awake(rng, Mixtral(**{**TINY, "num_hidden_layers": 3}, num_local_experts=4))
     model(rng.integers(0, 11, (2, 5)))
     parts = [mixture.balance().item() for mixture in model.mixtures()]
     assert len(set(parts)) == 3 and model.balance().item() == pytest.approx(sum(parts) / 3, rel=1e-6)
 
 
-def test_with_one_expert_there_is_nothing_to_choose():
-    layer, x = mixture(E=1, k=1), rng.standard_normal((3, 5))
+def test_with_one_expert_there_is_nothing_to_choose(rng):
+    layer, x = mixture(rng, E=1, k=1), rng.standard_normal((3, 5))
     np.testing.assert_allclose(layer(Tensor(x)).data, layer.experts[0](Tensor(x)).data)
     assert layer.balance().item() == pytest.approx(1)
 
 
-def test_the_balancing_loss_is_one_when_balanced_and_grows_with_the_favourite():
-    layer = mixture(C=4)
+def test_the_balancing_loss_is_one_when_balanced_and_grows_with_the_favourite(rng):
+    layer = mixture(rng, C=4)
     layer.gate.weight.data[...] = 3 * np.eye(4)
     x = np.concatenate([np.eye(4) + 0.5 * np.roll(np.eye(4), 1, axis=1)] * 3)
     layer(Tensor(x))
@@ -117,8 +116,8 @@ def test_the_balancing_loss_is_one_when_balanced_and_grows_with_the_favourite():
     assert np.sort(after)[-2:].sum() < np.sort(before)[-2:].sum()
 
 
-def test_experts_that_nobody_chose_get_no_gradient_from_the_text():
-    layer, x = mixture(E=6), rng.standard_normal((2, 5))
+def test_experts_that_nobody_chose_get_no_gradient_from_the_text(rng):
+    layer, x = mixture(rng, E=6), rng.standard_normal((2, 5))
     layer(Tensor(x)).sum().backward()
     used = set(layer.routing.chosen.reshape(-1).tolist())
     assert 2 <= len(used) <= 4
@@ -126,7 +125,7 @@ def test_experts_that_nobody_chose_get_no_gradient_from_the_text():
         assert (expert.w1.weight.grad is not None) == (e in used)
 
 
-def test_taking_and_putting_together():
+def test_taking_and_putting_together(rng):
     x = rng.standard_normal((4, 3))
     assert np.array_equal(take(Tensor(x), np.array([2, 0])).data, x[[2, 0]])
     gradcheck(lambda x: take(x, np.array([2, 0])), [x])
@@ -155,16 +154,16 @@ def test_names_and_numbers_of_parameters_are_those_of_mixtral():
         model.balance()
 
 
-def test_the_cache_gives_the_scores_of_the_whole_model():
-    model, x = awake(Mixtral(**TINY)), rng.integers(0, 11, (2, 8))
+def test_the_cache_gives_the_scores_of_the_whole_model(rng):
+    model, x = awake(rng, Mixtral(**TINY)), rng.integers(0, 11, (2, 8))
     expected, decoder = model(x).data, Decoder(model, 2)
     np.testing.assert_allclose(decoder.read(x[:, :4]), expected[:, 3], rtol=1e-5, atol=1e-5)
     for t in range(4, 8):
         np.testing.assert_allclose(decoder.read(x[:, t : t + 1]), expected[:, t], rtol=1e-5, atol=1e-5)
 
 
-def test_what_is_counted():
-    model, text = awake(Mixtral(**TINY, num_local_experts=4)), rng.integers(0, 11, 45)
+def test_what_is_counted(rng):
+    model, text = awake(rng, Mixtral(**TINY, num_local_experts=4)), rng.integers(0, 11, 45)
     counts = read_by(model, text)
     assert counts.shape == (2, 4, 11) and counts.sum() == 2 * 2 * 40
     np.testing.assert_array_equal(counts[0].sum(axis=0), 2 * np.bincount(text[:40], minlength=11))
@@ -176,8 +175,8 @@ def test_what_is_counted():
     assert read_by(model, text[:5]).sum() == 2 * 2 * 5  # shorter than a window
 
 
-def test_shards_balance_over_the_whole_batch():
-    model, (x, y) = awake(Mixtral(**TINY)).to(np.float64), next(patterns())
+def test_shards_balance_over_the_whole_batch(rng):
+    model, (x, y) = awake(rng, Mixtral(**TINY)).to(np.float64), next(patterns(rng))
     gradients = []
     for shards in (1, 2, 3):
         model.zero_grad()
@@ -193,7 +192,7 @@ def test_shards_balance_over_the_whole_batch():
 
 @pytest.mark.torch
 @pytest.mark.parametrize("shards", [1, 2])
-def test_twenty_steps_in_lockstep_with_pytorch(shards):
+def test_twenty_steps_in_lockstep_with_pytorch(shards, rng):
     """The twin sends every token through every expert. All are used in each step, or it would decay what we leave."""
     import torch
 
@@ -207,7 +206,7 @@ def test_twenty_steps_in_lockstep_with_pytorch(shards):
         twin,
         AdamW(model.parameters(), lr=1e-2, betas=(0.9, 0.99)),
         torch.optim.AdamW(twin.parameters(), lr=1e-2, betas=(0.9, 0.99)),
-        patterns(),
+        patterns(rng),
         ShardedLoss(model, lambda m, x, y: summed_loss(m, x, y, 0.3), shards),
         lambda x, y: torch.nn.functional.cross_entropy(twin(x).flatten(0, 1), y.flatten()) + 0.3 * twin.balance(),
     )

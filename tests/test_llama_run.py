@@ -34,7 +34,6 @@ SHORT: dict = {"hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2
 WIDER: dict = {"hidden_size": 16, "num_attention_heads": 4, "num_key_value_heads": 2}
 # 2 steps up, then half a cosine from lr at step 2 to final_lr at step 6
 RATES = [0.01, 0.02, *(0.002 + 0.009 * (1 + math.cos(math.pi * k / 4)) for k in range(4))]
-rng = np.random.default_rng(0)
 
 
 def some_text() -> Text:
@@ -127,8 +126,8 @@ def test_a_run_that_broke_off_and_resumed_ends_with_the_same_bits(experts, tmp_p
     assert (tmp_path / "run" / LOG).read_bytes() == (tmp_path / "whole" / LOG).read_bytes()
 
 
-def test_a_set_without_a_test_part_reports_its_validation_loss():
-    text, model = some_text(), awake(build(Settings(**SHORT, experts=2), 5))
+def test_a_set_without_a_test_part_reports_its_validation_loss(rng):
+    text, model = some_text(), awake(rng, build(Settings(**SHORT, experts=2), 5))
     whole = Text(text.tokenizer, text.train, text.validation, text.test[:0])
     loss_of = ShardedLoss(model, summed_loss, 1)
     figures = report(model, loss_of, whole)
@@ -167,8 +166,8 @@ def test_every_preset_builds_its_model():
 # -- writing ------------------------------------------------------------------------------------------------------
 
 
-def test_cached_and_recomputed_texts_are_the_same_also_beyond_the_context():
-    model, prompts = awake(Llama(**TINY)), [rng.integers(0, 11, n) for n in (1, 5, 8, 13)]
+def test_cached_and_recomputed_texts_are_the_same_also_beyond_the_context(rng):
+    model, prompts = awake(rng, Llama(**TINY)), [rng.integers(0, 11, n) for n in (1, 5, 8, 13)]
     cached = generate(model, prompts, 12, temperature=0)
     plain = generate(model, prompts, 12, temperature=0, cache=False)
     for prompt, text, other in zip(prompts, cached, plain, strict=True):
@@ -243,8 +242,8 @@ def test_the_shipped_weights_give_the_loss_on_their_card(file):
 # -- inside -------------------------------------------------------------------------------------------------------
 
 
-def test_maps_are_the_weights_that_the_model_uses():
-    model = awake(Llama(**TINY)).to(np.float64)
+def test_maps_are_the_weights_that_the_model_uses(rng):
+    model = awake(rng, Llama(**TINY)).to(np.float64)
     tokens = rng.integers(0, 11, 7)
     maps = inside.attention_maps(model, tokens)
     assert maps.shape == (2, 4, 7, 7) and model.training
@@ -259,13 +258,13 @@ def test_maps_are_the_weights_that_the_model_uses():
         inside.attention_maps(model, tokens[None])
 
 
-def test_pictures_show_what_the_functions_return(tmp_path, monkeypatch):
+def test_pictures_show_what_the_functions_return(tmp_path, monkeypatch, rng):
     drawn = {}
     monkeypatch.setattr(pictures.viz, "save", lambda figure, path: drawn.setdefault(path.stem, figure) and path)
     log = [{"step": 0, "loss": 2.0}, {"step": 1, "loss": 1.5}, {"step": 2, "validation_loss": 1.4}]
     text = some_text()
     task = Text(CharTokenizer("my lord,abc"), *(np.asarray(p) for p in (text.train, text.validation, text.test)))
-    model = awake(Mixtral(**TINY, num_local_experts=3))
+    model = awake(rng, Mixtral(**TINY, num_local_experts=3))
     files = pictures.draw_all(tmp_path, log, model, task)
     assert [f.name for f in files] == ["curves.png", "heads.png", "experts.png", "usage.png"]
     shares = inside.usage(model, task.validation)
@@ -281,7 +280,7 @@ def test_pictures_show_what_the_functions_return(tmp_path, monkeypatch):
 # -- ablations ----------------------------------------------------------------------------------------------------
 
 
-def test_each_ablation_takes_away_what_it_says():
+def test_each_ablation_takes_away_what_it_says(rng):
     tokens, made = rng.integers(0, 5, (3, 8)), {}
     for name, (changes, make) in ablations.ABLATIONS.items():
         manual_seed(0)

@@ -21,7 +21,6 @@ from scratch.losses import (
 )
 from scratch.tensor import record
 
-rng = np.random.default_rng(0)
 REDUCTIONS = ["mean", "sum", "none"]
 
 
@@ -29,15 +28,15 @@ def name(function):
     return function.__name__
 
 
-def numbers(*shape):
+def numbers(rng, *shape):
     return np.asarray(2 * rng.standard_normal(shape))
 
 
-def chances(*shape):
+def chances(rng, *shape):
     return np.asarray(rng.uniform(0.05, 0.95, shape))
 
 
-def labels(classes, *shape):
+def labels(rng, classes, *shape):
     return np.asarray(rng.integers(0, classes, shape))
 
 
@@ -46,8 +45,8 @@ def labels(classes, *shape):
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("shape", [(), (4,), (2, 3, 4)], ids=str)
-def test_distances(shape, reduction):
-    x, t = numbers(*shape), numbers(*shape)
+def test_distances(shape, reduction, rng):
+    x, t = numbers(rng, *shape), numbers(rng, *shape)
     for loss in (mse_loss, l1_loss):
         assert gradcheck(loss, [x, t, reduction])
     for width in (0.4, 3.0):
@@ -61,22 +60,22 @@ SCORES = [((5, 4), (5,)), ((4,), ()), ((2, 4, 3), (2, 3)), ((2, 4, 3, 5), (2, 3,
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 @pytest.mark.parametrize(("shape", "positions"), SCORES, ids=str)
-def test_losses_over_classes(shape, positions, weighted, reduction):
+def test_losses_over_classes(shape, positions, weighted, reduction, rng):
     weight = list(rng.uniform(0.5, 2, 4)) if weighted else None
-    x, y = numbers(*shape), labels(4, *positions)
+    x, y = numbers(rng, *shape), labels(rng, 4, *positions)
     some = int(y.flat[0])
     for ignored in (-100, some) if y.size > 1 and (y != some).any() else (-100,):
         for smoothing in (0.0, 0.3):
             assert gradcheck(cross_entropy, [x, y, weight, ignored, reduction, smoothing])
         assert gradcheck(nll_loss, [x, y, weight, ignored, reduction])
     for smoothing in (0.0, 0.3):  # and with respect to the target distribution
-        assert gradcheck(cross_entropy, [x, chances(*shape), weight, -100, reduction, smoothing])
+        assert gradcheck(cross_entropy, [x, chances(rng, *shape), weight, -100, reduction, smoothing])
 
 
 @pytest.mark.parametrize("reduction", [*REDUCTIONS, "batchmean"])
-def test_losses_between_probabilities(reduction):
+def test_losses_between_probabilities(reduction, rng):
     shape = (3, 4, 2)
-    x, p, t = numbers(*shape), chances(*shape), chances(*shape)
+    x, p, t = numbers(rng, *shape), chances(rng, *shape), chances(rng, *shape)
     assert gradcheck(kl_div, [x, t, reduction])
     assert gradcheck(kl_div, [x, np.log(t), reduction, True])
     if reduction == "batchmean":
@@ -96,10 +95,16 @@ def composed_log_softmax(x):
     return z - z.exp().sum(axis=1, keepdims=True).log()
 
 
+def spread(*shape, stride=5):
+    """Numbers from 0.05 to 0.95, all different, in an order that is none."""
+    n = math.prod(shape)
+    return (0.05 + 0.9 * (np.arange(n) * stride % n) / (n - 1)).reshape(shape)
+
+
 LABELS = np.array([2, 0, 2, 3, 1, 0])
 CLASS_WEIGHT = np.array([0.5, 2.0, 1.5, 0.7])
 ONE_HOT = np.eye(4)[LABELS]
-TARGETS = rng.uniform(0.05, 0.95, (6, 4))
+TARGETS = spread(6, 4)
 
 TWINS = {
     "cross_entropy": (
@@ -137,9 +142,9 @@ TWINS = {
 
 
 @pytest.mark.parametrize("which", TWINS)
-def test_equals_the_same_composed_of_primitives(which):
+def test_equals_the_same_composed_of_primitives(which, rng):
     fused, composed = TWINS[which]
-    values = numbers(6, 4)
+    values = numbers(rng, 6, 4)
     a, b = Tensor(values, requires_grad=True), Tensor(values, requires_grad=True)
     y, expected = fused(a), composed(b)
     np.testing.assert_allclose(y.data, expected.data, rtol=1e-12)
@@ -154,8 +159,8 @@ def test_the_gradient_is_p_minus_y():
     np.testing.assert_allclose(x.grad, [[0.2, 0.3, -0.5], [0.6, -0.7, 0.1]], rtol=1e-14)
 
 
-def test_equal_scores_cost_ln_c():
-    assert cross_entropy(np.zeros((5, 10)), labels(10, 5)).item() == pytest.approx(math.log(10))
+def test_equal_scores_cost_ln_c(rng):
+    assert cross_entropy(np.zeros((5, 10)), labels(rng, 10, 5)).item() == pytest.approx(math.log(10))
 
 
 # -- a wrong derivative is caught ---------------------------------------------------------------------------------
@@ -181,16 +186,16 @@ WRONG = [cross_entropy_without_the_mean, smoothing_forgotten_in_the_gradient, hu
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=name)
-def test_a_planted_fault_is_caught(wrong):
+def test_a_planted_fault_is_caught(wrong, rng):
     with pytest.raises(GradcheckError, match=wrong.__name__):
-        gradcheck(wrong, [numbers(6, 4)])
+        gradcheck(wrong, [numbers(rng, 6, 4)])
 
 
 # -- what counts and what does not --------------------------------------------------------------------------------
 
 
-def test_ignored_labels_neither_count_nor_learn():
-    x = numbers(5, 4)
+def test_ignored_labels_neither_count_nor_learn(rng):
+    x = numbers(rng, 5, 4)
     y, kept = np.array([1, -100, 3, 3, -100]), np.array([0, 2, 3])
     weighted, smoothed = {"weight": CLASS_WEIGHT}, {"label_smoothing": 0.2}
     for options in ({}, weighted, smoothed, weighted | smoothed):
@@ -207,8 +212,8 @@ def test_ignored_labels_neither_count_nor_learn():
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, nll_loss], ids=name)
-def test_nothing_left_to_average_is_nan_with_gradient_zero(loss):
-    x = Tensor(numbers(3, 4), requires_grad=True)
+def test_nothing_left_to_average_is_nan_with_gradient_zero(loss, rng):
+    x = Tensor(numbers(rng, 3, 4), requires_grad=True)
     y = loss(x, np.full(3, -100))
     assert math.isnan(y.item())
     y.backward()
@@ -227,15 +232,15 @@ def test_an_empty_batch_has_no_mean_and_the_sum_zero(loss, shape):
     assert total.item() == 0 and x.grad.shape == shape
 
 
-def test_labels_may_be_ignored_where_there_is_one_class():
-    x = Tensor(numbers(2, 1), requires_grad=True)
+def test_labels_may_be_ignored_where_there_is_one_class(rng):
+    x = Tensor(numbers(rng, 2, 1), requires_grad=True)
     nll_loss(x, [0, -100]).backward()
     np.testing.assert_array_equal(x.grad, [[-1], [0]])
     assert cross_entropy(x, [0, -100]).item() == 0
 
 
-def test_shards_of_the_sum_add_up_to_the_whole():
-    x, y = numbers(7, 4), np.array([1, 0, -100, 3, 2, -100, 1])
+def test_shards_of_the_sum_add_up_to_the_whole(rng):
+    x, y = numbers(rng, 7, 4), np.array([1, 0, -100, 3, 2, -100, 1])
     whole = Tensor(x, requires_grad=True)
     mean = cross_entropy(whole, y, CLASS_WEIGHT)
     mean.backward()
@@ -251,8 +256,8 @@ def test_shards_of_the_sum_add_up_to_the_whole():
     np.testing.assert_allclose(np.concatenate(gradients) / weight, whole.grad, rtol=1e-13)
 
 
-def test_repeated_labels_and_positions_stay_apart():
-    x = Tensor(numbers(2, 3, 4), requires_grad=True)
+def test_repeated_labels_and_positions_stay_apart(rng):
+    x = Tensor(numbers(rng, 2, 3, 4), requires_grad=True)
     cross_entropy(x, np.full((2, 4), 1), reduction="sum").backward()
     p = np.exp(x.data) / np.exp(x.data).sum(axis=1, keepdims=True)
     p[:, 1] -= 1
@@ -317,7 +322,7 @@ def test_far_distances(loss):
 
 # -- dtype, memory ------------------------------------------------------------------------------------------------
 
-S, P = (3, 4), rng.uniform(0.05, 0.95, (3, 4)).astype(np.float32)
+S, P = (3, 4), spread(3, 4).astype(np.float32)
 CALLS = {
     "mse_loss": lambda x, t, **o: mse_loss(x, t, **o),
     "l1_loss": lambda x, t, **o: l1_loss(x, t, **o),
@@ -337,7 +342,7 @@ CALLS = {
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("which", CALLS)
-def test_float32_stays_and_nothing_given_is_written_into(which, reduction):
+def test_float32_stays_and_nothing_given_is_written_into(which, reduction, rng):
     values = rng.uniform(0.05, 0.95, S).astype(np.float32)
     x, t = Tensor(values.copy(), requires_grad=True), Tensor(P.astype(np.float64), requires_grad=True)
     y = CALLS[which](x, t, reduction=reduction)
@@ -359,16 +364,17 @@ def test_float32_stays_and_nothing_given_is_written_into(which, reduction):
     np.testing.assert_allclose(first, wide.grad, rtol=1e-5, atol=1e-6)
 
 
-def test_the_divergences_backward_works_in_float32_throughout():
-    x, t = (Tensor(values.astype(np.float32), requires_grad=True) for values in (numbers(2, 3), chances(2, 3)))
+def test_the_divergences_backward_works_in_float32_throughout(rng):
+    drawn = numbers(rng, 2, 3), chances(rng, 2, 3)
+    x, t = (Tensor(values.astype(np.float32), requires_grad=True) for values in drawn)
     for log_target in (False, True):
         gradients = kl_div(x, t, "none", log_target)._backward(np.ones((2, 3), np.float32))
         assert [each.dtype for each in gradients] == [np.float32, np.float32]  # as returned: the engine would cast
 
 
 @pytest.mark.parametrize("loss", [mse_loss, binary_cross_entropy_with_logits, cross_entropy], ids=name)
-def test_a_target_alone_may_require_a_gradient(loss):
-    x, t = chances(3, 4), Tensor(chances(3, 4), requires_grad=True)
+def test_a_target_alone_may_require_a_gradient(loss, rng):
+    x, t = chances(rng, 3, 4), Tensor(chances(rng, 3, 4), requires_grad=True)
     loss(x, t).backward()
     assert t.grad.shape == (3, 4) and t.grad.any()
 
@@ -378,8 +384,8 @@ PAIRS = [mse_loss, l1_loss, huber_loss, smooth_l1_loss, kl_div, binary_cross_ent
 
 
 @pytest.mark.parametrize("loss", PAIRS, ids=name)
-def test_a_target_of_another_dtype_gets_the_gradient_in_its_own(loss):
-    x, t = chances(3, 4), chances(3, 4)
+def test_a_target_of_another_dtype_gets_the_gradient_in_its_own(loss, rng):
+    x, t = chances(rng, 3, 4), chances(rng, 3, 4)
     alike, narrow = Tensor(t, requires_grad=True), Tensor(t, requires_grad=True)
     loss(x, alike).backward()
     loss(x.astype(np.float32), narrow).backward()
@@ -388,14 +394,14 @@ def test_a_target_of_another_dtype_gets_the_gradient_in_its_own(loss):
 
 
 @pytest.mark.parametrize("loss", PAIRS, ids=name)
-def test_no_gradient_is_computed_for_a_target_that_needs_none(loss):
-    x, t = Tensor(chances(3, 4), requires_grad=True), chances(3, 4)
+def test_no_gradient_is_computed_for_a_target_that_needs_none(loss, rng):
+    x, t = Tensor(chances(rng, 3, 4), requires_grad=True), chances(rng, 3, 4)
     dx, dt = loss(x, t)._backward(np.asarray(1.0))
     assert dx.any() and dt is None
 
 
-def test_labels_of_every_integer_type():
-    x = numbers(4, 3)
+def test_labels_of_every_integer_type(rng):
+    x = numbers(rng, 4, 3)
     expected = cross_entropy(x, np.array([0, 2, 1, 2])).item()
     for dtype in (np.int8, np.uint8, np.int32, np.uint64):
         assert cross_entropy(x, np.array([0, 2, 1, 2], dtype=dtype)).item() == expected
@@ -468,7 +474,7 @@ def test_an_unknown_reduction_is_refused_everywhere():
 
 # -- modules ------------------------------------------------------------------------------------------------------
 
-Q = rng.uniform(0.05, 0.95, (6, 4))
+Q = spread(6, 4, stride=11)
 MODULES = [
     (losses.MSELoss(), TARGETS, lambda x, t: mse_loss(x, t), "MSELoss(reduction='mean')"),
     (losses.L1Loss("sum"), TARGETS, lambda x, t: l1_loss(x, t, "sum"), "L1Loss(reduction='sum')"),
@@ -538,18 +544,18 @@ def test_everything_is_listed():
 # -- images ------------------------------------------------------------------------------------------------------
 
 
-def of_images(classes):
+def of_images(rng, classes):
     """Scores whose memory is (N, H, W, C), as a convolution leaves them, and a label for each pixel."""
-    scores = np.moveaxis(numbers(3, 5, 7, classes), -1, 1)
-    return scores, labels(classes, 3, 5, 7)
+    scores = np.moveaxis(numbers(rng, 3, 5, 7, classes), -1, 1)
+    return scores, labels(rng, classes, 3, 5, 7)
 
 
 @pytest.mark.parametrize("classes", [1, 4, 16, 17])  # short and long rows find their maximum in different ways
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"ignore_index": 0}], ids=str)
-def test_every_pixel_is_a_row(classes, options):
+def test_every_pixel_is_a_row(classes, options, rng):
     if classes == 1:
         options = {}
-    scores, target = of_images(classes)
+    scores, target = of_images(rng, classes)
     image, rows = Tensor(scores, True), Tensor(np.moveaxis(scores, 1, -1).reshape(-1, classes).copy(), True)
     y, expected = cross_entropy(image, target, **options), cross_entropy(rows, target.reshape(-1), **options)
     np.testing.assert_allclose(y.data, expected.data, rtol=1e-14)
@@ -558,8 +564,8 @@ def test_every_pixel_is_a_row(classes, options):
     assert dx.strides == scores.strides
 
 
-def test_pixels_as_probabilities_equal_labels_where_they_are_certain():
-    scores, target = of_images(4)
+def test_pixels_as_probabilities_equal_labels_where_they_are_certain(rng):
+    scores, target = of_images(rng, 4)
     certain = np.moveaxis(np.eye(4)[target], -1, 1)
     image, same = Tensor(scores, True), Tensor(scores, True)
     cross_entropy(image, target, reduction="none").backward(np.ones(target.shape))
@@ -575,8 +581,8 @@ def test_the_largest_score_may_be_anywhere_in_the_row():
         assert cross_entropy(scores, np.roll(np.arange(classes), 1)).item() == pytest.approx(2e4)
 
 
-def test_binary_cross_entropy_of_masks_keeps_channels_last_memory():
-    scores, mask = np.moveaxis(numbers(2, 5, 7, 3), -1, 1), np.moveaxis(chances(2, 5, 7, 3), -1, 1)
+def test_binary_cross_entropy_of_masks_keeps_channels_last_memory(rng):
+    scores, mask = np.moveaxis(numbers(rng, 2, 5, 7, 3), -1, 1), np.moveaxis(chances(rng, 2, 5, 7, 3), -1, 1)
     x = Tensor(scores, True)
     y = binary_cross_entropy_with_logits(x, mask)
     (dx, *_) = y._backward(np.float64(1))

@@ -19,15 +19,13 @@ from scratch.training import Run, checkpoint, evaluate
 from scratch.weights import load_metadata
 from tests import lockstep
 
-rng = np.random.default_rng(0)
-
 
 def weights_of(model: MLP) -> by_hand.Weights:
     return [(layer.weight.data.copy(), layer.bias.data.copy()) for layer in model.layers]
 
 
 @pytest.mark.parametrize("hidden", [(), (7,), (7, 5), (6, 5, 4)])
-def test_by_hand_gives_the_gradients_of_the_tape(hidden):
+def test_by_hand_gives_the_gradients_of_the_tape(hidden, rng):
     model = MLP(8, hidden, 3).to(np.float64)
     x, y = rng.standard_normal((9, 8)), rng.integers(0, 3, 9)
     weights = weights_of(model)
@@ -57,7 +55,7 @@ def test_by_hand_learns_the_digits():
     assert (logits.argmax(axis=1) == data.validation.targets).mean() > 0.85
 
 
-def test_a_step_by_hand_goes_against_the_gradient():
+def test_a_step_by_hand_goes_against_the_gradient(rng):
     x, y = rng.standard_normal((5, 4)), np.array([0, 2, 1, 1, 0])
     weights = weights_of(MLP(4, (6,), 3).to(np.float64))
     before = [(W.copy(), b.copy()) for W, b in weights]
@@ -76,12 +74,12 @@ def test_by_hand_is_safe_from_overflow():
     np.testing.assert_allclose(dlogits, [[1, -1, 0]], atol=1e-300)
 
 
-def test_gradients_of_the_whole_model():
+def test_gradients_of_the_whole_model(rng):
     model = MLP(5, (6, 4), 3).to(np.float64)
     gradcheck(model, [rng.standard_normal((7, 5))], parameters=dict(model.named_parameters()))
 
 
-def test_images_are_taken_as_rows_of_numbers_and_other_sizes_refused():
+def test_images_are_taken_as_rows_of_numbers_and_other_sizes_refused(rng):
     model = MLP(12, (5,), 3)
     x = rng.standard_normal((2, 1, 3, 4)).astype(np.float32)
     np.testing.assert_array_equal(model(Tensor(x)).data, model(Tensor(x.reshape(2, 12))).data)
@@ -90,7 +88,7 @@ def test_images_are_taken_as_rows_of_numbers_and_other_sizes_refused():
         model(Tensor(np.ones((2, 11), np.float32)))
 
 
-def test_dropout_acts_in_training_only():
+def test_dropout_acts_in_training_only(rng):
     model = MLP(12, (50,), 3, dropout=0.5)
     x = Tensor(rng.standard_normal((4, 12)).astype(np.float32))
     assert not np.array_equal(model(x).data, model(x).data)

@@ -23,27 +23,30 @@ from scratch.random import get_state, stream
 from scratch.tape import ancestors
 from scratch.tensor import as_tensor
 
-rng = np.random.default_rng(0)
-
 
 @dataclass(frozen=True)
 class Layer:
     """One layer and what is needed to try it.
 
     make: the layer, small, with sizes that all differ.
-    inputs: what it is called with; floating-point arrays are checked for gradients.
+    given: what it is called with: shapes of random float32 arrays, which are checked for gradients, or whole arrays.
     state: the keys and shapes of its state_dict, in order.
     wrong: shapes, or whole arrays, that it must refuse in place of its first input.
     """
 
     make: Callable[[], Module]
-    inputs: tuple
+    given: tuple
     state: dict[str, tuple[int, ...]] = field(default_factory=dict)
     wrong: tuple = ()
 
-
-def x(*shape: int) -> np.ndarray:
-    return (0.5 + rng.standard_normal(shape)).astype(np.float32)
+    @property
+    def inputs(self) -> tuple:
+        """Drawn anew, the same each time, so that no test can change another's."""
+        rng = np.random.default_rng(0)
+        return tuple(
+            (0.5 + rng.standard_normal(each)).astype(np.float32) if isinstance(each, tuple) else each
+            for each in self.given
+        )
 
 
 TRACKED = {"running_mean": (3,), "running_var": (3,), "num_batches_tracked": ()}
@@ -74,9 +77,9 @@ def recurrent_state(rows: int, inputs: int, hidden: int, end: str = "_l0") -> di
 
 LAYERS = {
     "Linear": Layer(
-        lambda: layers.Linear(3, 4), (x(2, 5, 3),), {"weight": (4, 3), "bias": (4,)}, ((2, 4), ()),
+        lambda: layers.Linear(3, 4), ((2, 5, 3),), {"weight": (4, 3), "bias": (4,)}, ((2, 4), ()),
     ),
-    "Linear without bias": Layer(lambda: layers.Linear(3, 4, bias=False), (x(5, 3),), {"weight": (4, 3)}, ((3, 5),)),
+    "Linear without bias": Layer(lambda: layers.Linear(3, 4, bias=False), ((5, 3),), {"weight": (4, 3)}, ((3, 5),)),
     "Embedding": Layer(
         lambda: layers.Embedding(6, 4), (np.array([[1, 5, 1], [0, 1, 5]]),), {"weight": (6, 4)},
         (np.array([0, 6]), np.array([-1]), np.array([1.0])),
@@ -86,163 +89,163 @@ LAYERS = {
         lambda: layers.Embedding(6, 4, padding_idx=2), (np.array([[1, 5, 1], [0, 1, 5]]),), {"weight": (6, 4)},
         (np.array([0, 6]),),
     ),
-    "LayerNorm": Layer(lambda: layers.LayerNorm(5), (x(2, 3, 5),), {"weight": (5,), "bias": (5,)}, ((5, 3), (), (1,))),
+    "LayerNorm": Layer(lambda: layers.LayerNorm(5), ((2, 3, 5),), {"weight": (5,), "bias": (5,)}, ((5, 3), (), (1,))),
     "LayerNorm of two axes": Layer(
-        lambda: layers.LayerNorm((3, 5)), (x(2, 3, 5),), {"weight": (3, 5), "bias": (3, 5)}, ((2, 5, 3), (5,)),
+        lambda: layers.LayerNorm((3, 5)), ((2, 3, 5),), {"weight": (3, 5), "bias": (3, 5)}, ((2, 5, 3), (5,)),
     ),
-    "LayerNorm without bias": Layer(lambda: layers.LayerNorm(5, bias=False), (x(3, 5),), {"weight": (5,)}, ((5, 3),)),
-    "LayerNorm, fixed": Layer(lambda: layers.LayerNorm(5, elementwise_affine=False), (x(3, 5),), {}, ((5, 3),)),
-    "RMSNorm": Layer(lambda: layers.RMSNorm(5), (x(2, 3, 5),), {"weight": (5,)}, ((5, 3), (), (1,))),
-    "RMSNorm, fixed": Layer(lambda: layers.RMSNorm(5, elementwise_affine=False), (x(3, 5),), {}, ((5, 3),)),
+    "LayerNorm without bias": Layer(lambda: layers.LayerNorm(5, bias=False), ((3, 5),), {"weight": (5,)}, ((5, 3),)),
+    "LayerNorm, fixed": Layer(lambda: layers.LayerNorm(5, elementwise_affine=False), ((3, 5),), {}, ((5, 3),)),
+    "RMSNorm": Layer(lambda: layers.RMSNorm(5), ((2, 3, 5),), {"weight": (5,)}, ((5, 3), (), (1,))),
+    "RMSNorm, fixed": Layer(lambda: layers.RMSNorm(5, elementwise_affine=False), ((3, 5),), {}, ((5, 3),)),
     "GroupNorm": Layer(
-        lambda: layers.GroupNorm(2, 6), (x(3, 6, 5),), {"weight": (6,), "bias": (6,)}, ((3, 5, 6), (6,), (3, 2)),
+        lambda: layers.GroupNorm(2, 6), ((3, 6, 5),), {"weight": (6,), "bias": (6,)}, ((3, 5, 6), (6,), (3, 2)),
     ),
-    "GroupNorm, fixed": Layer(lambda: layers.GroupNorm(3, 6, affine=False), (x(2, 6, 4, 5),), {}, ((6, 3),)),
+    "GroupNorm, fixed": Layer(lambda: layers.GroupNorm(3, 6, affine=False), ((2, 6, 4, 5),), {}, ((6, 3),)),
     "BatchNorm1d": Layer(
-        lambda: layers.BatchNorm1d(3), (x(5, 3),), {"weight": (3,), "bias": (3,), **TRACKED},
+        lambda: layers.BatchNorm1d(3), ((5, 3),), {"weight": (3,), "bias": (3,), **TRACKED},
         ((3, 5), (3,), (2, 3, 4, 5)),
     ),
     "BatchNorm1d of sequences": Layer(
-        lambda: layers.BatchNorm1d(3, affine=False), (x(4, 3, 5),), TRACKED, ((4, 5, 3),),
+        lambda: layers.BatchNorm1d(3, affine=False), ((4, 3, 5),), TRACKED, ((4, 5, 3),),
     ),
     "BatchNorm1d, untracked": Layer(
-        lambda: layers.BatchNorm1d(3, track_running_stats=False), (x(5, 3),), {"weight": (3,), "bias": (3,)}, ((3, 5),),
+        lambda: layers.BatchNorm1d(3, track_running_stats=False), ((5, 3),), {"weight": (3,), "bias": (3,)}, ((3, 5),),
     ),
     "BatchNorm2d": Layer(
-        lambda: layers.BatchNorm2d(3), (x(2, 3, 4, 5),), {"weight": (3,), "bias": (3,), **TRACKED},
+        lambda: layers.BatchNorm2d(3), ((2, 3, 4, 5),), {"weight": (3,), "bias": (3,), **TRACKED},
         ((2, 4, 3, 5), (2, 3, 4), (3, 4, 5)),
     ),
     "Conv2d": Layer(
-        lambda: layers.Conv2d(3, 4, (3, 2), (2, 1), padding=(1, 2)), (x(2, 3, 5, 6),),
+        lambda: layers.Conv2d(3, 4, (3, 2), (2, 1), padding=(1, 2)), ((2, 3, 5, 6),),
         {"weight": (4, 3, 3, 2), "bias": (4,)}, ((3, 5, 6), (2, 5, 6, 3), (2, 4, 5, 6), (2, 3, 0, 6), ()),
     ),
     "Conv2d in groups": Layer(
-        lambda: layers.Conv2d(4, 6, 2, padding="same", dilation=(1, 2), groups=2, bias=False), (x(2, 4, 3, 5),),
+        lambda: layers.Conv2d(4, 6, 2, padding="same", dilation=(1, 2), groups=2, bias=False), ((2, 4, 3, 5),),
         {"weight": (6, 2, 2, 2)}, ((2, 2, 3, 5),),
     ),
     "Conv2d, depthwise, padded on two sides": Layer(
-        lambda: layers.Conv2d(3, 6, 3, padding=((1, 0), (0, 2)), groups=3), (x(2, 3, 4, 5),),
+        lambda: layers.Conv2d(3, 6, 3, padding=((1, 0), (0, 2)), groups=3), ((2, 3, 4, 5),),
         {"weight": (6, 1, 3, 3), "bias": (6,)}, ((2, 3, 1, 5),),
     ),
     "Conv1d": Layer(
-        lambda: layers.Conv1d(3, 4, 3, 2, 1), (x(2, 3, 7),), {"weight": (4, 3, 3), "bias": (4,)},
+        lambda: layers.Conv1d(3, 4, 3, 2, 1), ((2, 3, 7),), {"weight": (4, 3, 3), "bias": (4,)},
         ((3, 7), (2, 7, 3), (2, 3, 7, 7), (2, 3, 0)),
     ),
     "ConvTranspose2d": Layer(
-        lambda: layers.ConvTranspose2d(4, 6, (3, 2), (3, 2), 1, (2, 0), groups=2), (x(2, 4, 3, 5),),
+        lambda: layers.ConvTranspose2d(4, 6, (3, 2), (3, 2), 1, (2, 0), groups=2), ((2, 4, 3, 5),),
         {"weight": (4, 3, 3, 2), "bias": (6,)}, ((4, 3, 5), (2, 3, 5, 4), (2, 4, 0, 5), (2, 4, 3, 1)),
     ),
     "ConvTranspose1d": Layer(
-        lambda: layers.ConvTranspose1d(3, 4, 3, 2, dilation=2, bias=False), (x(2, 3, 5),), {"weight": (3, 4, 3)},
+        lambda: layers.ConvTranspose1d(3, 4, 3, 2, dilation=2, bias=False), ((2, 3, 5),), {"weight": (3, 4, 3)},
         ((3, 5), (2, 5, 3), (2, 3, 5, 5)),
     ),
     "GroupNorm of images": Layer(
-        lambda: layers.GroupNorm(2, 6), (x(2, 6, 4, 5),), {"weight": (6,), "bias": (6,)}, ((2, 5, 6, 4),),
+        lambda: layers.GroupNorm(2, 6), ((2, 6, 4, 5),), {"weight": (6,), "bias": (6,)}, ((2, 5, 6, 4),),
     ),
     "InstanceNorm1d": Layer(
-        lambda: layers.InstanceNorm1d(3), (x(2, 3, 5),), {}, ((2, 5, 3), (3,), (2, 3, 4, 5)),
+        lambda: layers.InstanceNorm1d(3), ((2, 3, 5),), {}, ((2, 5, 3), (3,), (2, 3, 4, 5)),
     ),
     "InstanceNorm1d without a batch": Layer(
-        lambda: layers.InstanceNorm1d(3, affine=True), (x(3, 5),), {"weight": (3,), "bias": (3,)}, ((5, 3),),
+        lambda: layers.InstanceNorm1d(3, affine=True), ((3, 5),), {"weight": (3,), "bias": (3,)}, ((5, 3),),
     ),
     "InstanceNorm2d": Layer(
-        lambda: layers.InstanceNorm2d(3, affine=True, track_running_stats=True), (x(2, 3, 4, 5),),
+        lambda: layers.InstanceNorm2d(3, affine=True, track_running_stats=True), ((2, 3, 4, 5),),
         {"weight": (3,), "bias": (3,), **TRACKED}, ((2, 4, 3, 5), (3, 4), (2, 2, 3, 4, 5)),
     ),
-    "Dropout": Layer(lambda: layers.Dropout(0.3), (x(4, 5),)),
-    "Dropout2d": Layer(lambda: layers.Dropout2d(0.3), (x(3, 4, 2, 5),), {}, ((3, 4), (3, 4, 5))),
-    "Flatten": Layer(layers.Flatten, (x(2, 3, 4),), {}, ((2,), ())),
-    "Unflatten": Layer(lambda: layers.Unflatten(1, (3, 4)), (x(2, 12),), {}, ((2, 11), (2, 24), (12,))),
-    "Identity": Layer(layers.Identity, (x(2, 3),)),
-    "MaxPool2d": Layer(lambda: layers.MaxPool2d(2), (x(2, 3, 5, 4),), {}, ((5, 4), (2, 3, 1, 4), (3, 0, 4))),
+    "Dropout": Layer(lambda: layers.Dropout(0.3), ((4, 5),)),
+    "Dropout2d": Layer(lambda: layers.Dropout2d(0.3), ((3, 4, 2, 5),), {}, ((3, 4), (3, 4, 5))),
+    "Flatten": Layer(layers.Flatten, ((2, 3, 4),), {}, ((2,), ())),
+    "Unflatten": Layer(lambda: layers.Unflatten(1, (3, 4)), ((2, 12),), {}, ((2, 11), (2, 24), (12,))),
+    "Identity": Layer(layers.Identity, ((2, 3),)),
+    "MaxPool2d": Layer(lambda: layers.MaxPool2d(2), ((2, 3, 5, 4),), {}, ((5, 4), (2, 3, 1, 4), (3, 0, 4))),
     "MaxPool2d, overlapping": Layer(
-        lambda: layers.MaxPool2d((3, 2), 2, 1, ceil_mode=True), (x(2, 3, 6, 5),), {}, ((6, 5),),
+        lambda: layers.MaxPool2d((3, 2), 2, 1, ceil_mode=True), ((2, 3, 6, 5),), {}, ((6, 5),),
     ),
-    "MaxPool1d": Layer(lambda: layers.MaxPool1d(3, 2, dilation=2), (x(2, 3, 8),), {}, ((8,), (2, 3, 4), (2, 3, 8, 8))),
-    "AvgPool2d": Layer(lambda: layers.AvgPool2d(2), (x(2, 3, 5, 4),), {}, ((5, 4), (2, 3, 1, 4))),
+    "MaxPool1d": Layer(lambda: layers.MaxPool1d(3, 2, dilation=2), ((2, 3, 8),), {}, ((8,), (2, 3, 4), (2, 3, 8, 8))),
+    "AvgPool2d": Layer(lambda: layers.AvgPool2d(2), ((2, 3, 5, 4),), {}, ((5, 4), (2, 3, 1, 4))),
     "AvgPool2d, overlapping": Layer(
-        lambda: layers.AvgPool2d((3, 2), 2, 1, count_include_pad=False), (x(2, 3, 6, 5),), {}, ((6, 5),),
+        lambda: layers.AvgPool2d((3, 2), 2, 1, count_include_pad=False), ((2, 3, 6, 5),), {}, ((6, 5),),
     ),
-    "AvgPool1d": Layer(lambda: layers.AvgPool1d(3, 2, 1), (x(2, 3, 8),), {}, ((8,), (2, 3, 8, 8))),
-    "AdaptiveMaxPool2d": Layer(lambda: layers.AdaptiveMaxPool2d((2, None)), (x(2, 3, 5, 4),), {}, ((5, 4),)),
-    "AdaptiveAvgPool2d": Layer(lambda: layers.AdaptiveAvgPool2d(1), (x(2, 3, 5, 4),), {}, ((5, 4), (2, 3, 0, 4))),
-    "AdaptiveAvgPool2d, overlapping": Layer(lambda: layers.AdaptiveAvgPool2d((3, 5)), (x(2, 3, 7, 4),), {}, ((5, 4),)),
-    "Upsample": Layer(lambda: layers.Upsample(scale_factor=2), (x(2, 3, 5, 4),), {}, ((3, 5, 4), (2, 3, 0, 4))),
-    "Upsample, nearest": Layer(lambda: layers.Upsample((7, 3)), (x(2, 3, 5, 4),), {}, ((2, 3, 4, 5, 5),)),
+    "AvgPool1d": Layer(lambda: layers.AvgPool1d(3, 2, 1), ((2, 3, 8),), {}, ((8,), (2, 3, 8, 8))),
+    "AdaptiveMaxPool2d": Layer(lambda: layers.AdaptiveMaxPool2d((2, None)), ((2, 3, 5, 4),), {}, ((5, 4),)),
+    "AdaptiveAvgPool2d": Layer(lambda: layers.AdaptiveAvgPool2d(1), ((2, 3, 5, 4),), {}, ((5, 4), (2, 3, 0, 4))),
+    "AdaptiveAvgPool2d, overlapping": Layer(lambda: layers.AdaptiveAvgPool2d((3, 5)), ((2, 3, 7, 4),), {}, ((5, 4),)),
+    "Upsample": Layer(lambda: layers.Upsample(scale_factor=2), ((2, 3, 5, 4),), {}, ((3, 5, 4), (2, 3, 0, 4))),
+    "Upsample, nearest": Layer(lambda: layers.Upsample((7, 3)), ((2, 3, 5, 4),), {}, ((2, 3, 4, 5, 5),)),
     "Upsample, bilinear": Layer(
-        lambda: layers.Upsample(scale_factor=(1.5, 3.0), mode="bilinear"), (x(2, 3, 5, 4),), {}, ((3, 5, 4),),
+        lambda: layers.Upsample(scale_factor=(1.5, 3.0), mode="bilinear"), ((2, 3, 5, 4),), {}, ((3, 5, 4),),
     ),
     "RNN": Layer(
-        lambda: layers.RNN(3, 4), (x(5, 2, 3), x(1, 2, 4)), recurrent_state(4, 3, 4),
+        lambda: layers.RNN(3, 4), ((5, 2, 3), (1, 2, 4)), recurrent_state(4, 3, 4),
         ((5, 2, 4), (3,), (5, 2, 2, 3), (0, 2, 3), (5, 3)),
     ),
     "RNN of two layers, ReLU, both directions": Layer(
         lambda: layers.RNN(3, 2, 2, "relu", bias=False, batch_first=True, dropout=0.3, bidirectional=True),
-        (x(2, 4, 3),),
+        ((2, 4, 3),),
         {f"weight_{side}_l{k}{end}": (2, columns) for k in (0, 1) for end in ("", "_reverse")
          for side, columns in (("ih", 3 + k), ("hh", 2))},
         ((2, 3, 4),),
     ),
     "LSTM": Layer(
-        lambda: layers.LSTM(3, 2, bias=False, bidirectional=True), (x(4, 2, 3),),
+        lambda: layers.LSTM(3, 2, bias=False, bidirectional=True), ((4, 2, 3),),
         {f"weight_{side}_l0{end}": (8, n) for end in ("", "_reverse") for side, n in (("ih", 3), ("hh", 2))},
         ((4, 2, 2), (3,)),
     ),
     "LSTM, batch first": Layer(
-        lambda: layers.LSTM(3, 2, batch_first=True), (x(2, 4, 3),), recurrent_state(8, 3, 2), ((2, 3, 4),),
+        lambda: layers.LSTM(3, 2, batch_first=True), ((2, 4, 3),), recurrent_state(8, 3, 2), ((2, 3, 4),),
     ),
     "GRU": Layer(
-        lambda: layers.GRU(3, 2), (x(4, 2, 3), x(1, 2, 2)), recurrent_state(6, 3, 2), ((4, 2, 2), (3,), (4, 3, 3)),
+        lambda: layers.GRU(3, 2), ((4, 2, 3), (1, 2, 2)), recurrent_state(6, 3, 2), ((4, 2, 2), (3,), (4, 3, 3)),
     ),
     "RNNCell": Layer(
-        lambda: layers.RNNCell(3, 4, nonlinearity="relu"), (x(2, 3), x(2, 4)), recurrent_state(4, 3, 4, ""),
+        lambda: layers.RNNCell(3, 4, nonlinearity="relu"), ((2, 3), (2, 4)), recurrent_state(4, 3, 4, ""),
         ((2, 4), (3, 3), (1, 2, 3)),
     ),
-    "LSTMCell": Layer(lambda: layers.LSTMCell(3, 2), (x(5, 3),), recurrent_state(8, 3, 2, ""), ((5, 2),)),
+    "LSTMCell": Layer(lambda: layers.LSTMCell(3, 2), ((5, 3),), recurrent_state(8, 3, 2, ""), ((5, 2),)),
     "GRUCell": Layer(
-        lambda: layers.GRUCell(3, 2), (x(5, 3), x(5, 2)), recurrent_state(6, 3, 2, ""), ((5, 2), (4, 3)),
+        lambda: layers.GRUCell(3, 2), ((5, 3), (5, 2)), recurrent_state(6, 3, 2, ""), ((5, 2), (4, 3)),
     ),
-    "PixelShuffle": Layer(lambda: layers.PixelShuffle(2), (x(3, 8, 5, 4),), {}, ((3, 6, 5, 4), (8, 5, 4))),
-    "PixelUnshuffle": Layer(lambda: layers.PixelUnshuffle(2), (x(3, 5, 6, 4),), {}, ((3, 5, 6, 3), (3, 5, 5, 4))),
+    "PixelShuffle": Layer(lambda: layers.PixelShuffle(2), ((3, 8, 5, 4),), {}, ((3, 6, 5, 4), (8, 5, 4))),
+    "PixelUnshuffle": Layer(lambda: layers.PixelUnshuffle(2), ((3, 5, 6, 4),), {}, ((3, 5, 6, 3), (3, 5, 5, 4))),
     "MultiheadAttention": Layer(
-        lambda: layers.MultiheadAttention(6, 2, batch_first=True), (x(2, 4, 6), x(2, 3, 6), x(2, 3, 6)),
+        lambda: layers.MultiheadAttention(6, 2, batch_first=True), ((2, 4, 6), (2, 3, 6), (2, 3, 6)),
         attention_state(6), ((2, 4, 5), (3, 4, 6), (6,)),
     ),
     "MultiheadAttention of other widths, dropout": Layer(
-        lambda: layers.MultiheadAttention(6, 3, 0.3, False, kdim=5, vdim=4), (x(4, 2, 6), x(3, 2, 5), x(3, 2, 4)),
+        lambda: layers.MultiheadAttention(6, 3, 0.3, False, kdim=5, vdim=4), ((4, 2, 6), (3, 2, 5), (3, 2, 4)),
         {"q_proj_weight": (6, 6), "k_proj_weight": (6, 5), "v_proj_weight": (6, 4), "out_proj.weight": (6, 6)},
         ((4, 3, 6), (2, 6)),
     ),
     "TransformerEncoderLayer": Layer(
-        lambda: layers.TransformerEncoderLayer(6, 2, 4, batch_first=True), (x(2, 3, 6),),
+        lambda: layers.TransformerEncoderLayer(6, 2, 4, batch_first=True), ((2, 3, 6),),
         {**attention_state(6, "self_attn."), **feed_forward_state(6, 4, 2)}, ((2, 3, 5), (6,)),
     ),
     "TransformerDecoderLayer": Layer(
-        lambda: layers.TransformerDecoderLayer(4, 2, 3, 0.2), (x(3, 2, 4), x(5, 2, 4)),
+        lambda: layers.TransformerDecoderLayer(4, 2, 3, 0.2), ((3, 2, 4), (5, 2, 4)),
         {**attention_state(4, "self_attn."), **attention_state(4, "multihead_attn."), **feed_forward_state(4, 3, 3)},
         ((3, 2, 5), (3, 3, 4), (4,)),
     ),
     "TransformerEncoder": Layer(
         lambda: layers.TransformerEncoder(layers.TransformerEncoderLayer(3, 1, 2), 1, layers.LayerNorm(3)),
-        (x(4, 2, 3),),
+        ((4, 2, 3),),
         {**attention_state(3, "layers.0.self_attn."), **feed_forward_state(3, 2, 2, "layers.0."),
          "norm.weight": (3,), "norm.bias": (3,)}, ((4, 2, 5),),
     ),
     "TransformerDecoder": Layer(
         lambda: layers.TransformerDecoder(layers.TransformerDecoderLayer(3, 1, 2, 0, bias=False), 1),
-        (x(4, 2, 3), x(5, 2, 3)),
+        ((4, 2, 3), (5, 2, 3)),
         {f"layers.0.{name}": shape
          for name, shape in {**attention_state(3, "self_attn."), **attention_state(3, "multihead_attn."),
                              **feed_forward_state(3, 2, 3)}.items() if name.endswith("weight")}, ((4, 2, 5),),
     ),
     "SinusoidalPositions": Layer(
-        lambda: layers.SinusoidalPositions(5, 6), (x(2, 4, 6),), {}, ((2, 4, 5), (2, 6, 6), (6,)),
+        lambda: layers.SinusoidalPositions(5, 6), ((2, 4, 6),), {}, ((2, 4, 5), (2, 6, 6), (6,)),
     ),
     "LearnedPositions": Layer(
-        lambda: layers.LearnedPositions(4, 6), (x(2, 4, 6),), {"weight": (4, 6)}, ((2, 4, 5), (2, 5, 6), (6,)),
+        lambda: layers.LearnedPositions(4, 6), ((2, 4, 6),), {"weight": (4, 6)}, ((2, 4, 5), (2, 5, 6), (6,)),
     ),
-    "RotaryPositions": Layer(lambda: layers.RotaryPositions(), (x(2, 3, 5, 4),), {}, ((2, 3), (4,))),
-    "RotaryPositions of halves": Layer(lambda: layers.RotaryPositions(100, "halves"), (x(2, 5, 6),), {}, ((2, 3),)),
+    "RotaryPositions": Layer(lambda: layers.RotaryPositions(), ((2, 3, 5, 4),), {}, ((2, 3), (4,))),
+    "RotaryPositions of halves": Layer(lambda: layers.RotaryPositions(100, "halves"), ((2, 5, 6),), {}, ((2, 3),)),
 }  # fmt: skip
 
 every_layer = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)

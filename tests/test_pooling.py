@@ -24,8 +24,6 @@ from scratch.layers import (
 from scratch.layers.pooling import average
 from scratch.layers.pooling import windows as geometry
 
-rng = np.random.default_rng(0)
-
 
 def channels_last(x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
@@ -87,7 +85,7 @@ GEOMETRIES = [
 
 @pytest.mark.parametrize("arrange", ARRANGEMENTS)
 @pytest.mark.parametrize(("k", "stride", "padding"), GEOMETRIES)
-def test_equals_the_readable_form(k, stride, padding, arrange):
+def test_equals_the_readable_form(k, stride, padding, arrange, rng):
     x = rng.integers(-2, 3, (2, 3, 8, 7)).astype(float)  # few values, many ties
     for kind, function in (("max", max_pool2d), ("average", avg_pool2d)):
         shape = function(x, k, stride, padding).shape
@@ -100,7 +98,7 @@ def test_equals_the_readable_form(k, stride, padding, arrange):
 
 @pytest.mark.parametrize("dilation", [(2, 1), (1, 3), (2, 2)])
 @pytest.mark.parametrize(("k", "stride"), [((3, 2), (2, 1)), ((2, 2), (2, 2)), ((2, 3), (4, 3))])
-def test_dilated_windows_equal_the_readable_form(k, stride, dilation):
+def test_dilated_windows_equal_the_readable_form(k, stride, dilation, rng):
     """Also windows that lie in one another's gaps, though the stride is the kernel's size."""
     x = rng.integers(-2, 3, (2, 3, 9, 8)).astype(float)
     dy = rng.standard_normal(max_pool2d(x, k, stride, 1, dilation).shape)
@@ -110,7 +108,7 @@ def test_dilated_windows_equal_the_readable_form(k, stride, dilation):
     np.testing.assert_allclose(dx, expected_dx, rtol=1e-13)
 
 
-def test_padding_may_be_half_of_what_a_dilated_kernel_spans():
+def test_padding_may_be_half_of_what_a_dilated_kernel_spans(rng):
     x = rng.standard_normal((2, 3, 5, 6))
     dy = rng.standard_normal((2, 3, 6, 7))
     y, dx = forward_and_backward(lambda x: max_pool2d(x, 2, 1, 2, 3), x, dy)
@@ -119,7 +117,7 @@ def test_padding_may_be_half_of_what_a_dilated_kernel_spans():
     np.testing.assert_allclose(dx, expected_dx, rtol=1e-13)
 
 
-def test_sizes_may_be_given_once_for_all_axes_and_no_stride_is_the_kernels():
+def test_sizes_may_be_given_once_for_all_axes_and_no_stride_is_the_kernels(rng):
     x = rng.standard_normal((2, 3, 6, 7))
     expected = max_pool2d(x, 3, 3).data
     for kernel, stride in (((3,), None), ([3, 3], ()), (np.int64(3), []), ((3, 3), [3])):
@@ -130,7 +128,7 @@ def test_sizes_may_be_given_once_for_all_axes_and_no_stride_is_the_kernels():
 
 
 @pytest.mark.parametrize(("n", "out"), [(7, 3), (6, 4), (3, 7), (2, 9), (5, 5), (8, 2), (5, 1)])
-def test_adaptive_windows_equal_their_definition(n, out):
+def test_adaptive_windows_equal_their_definition(n, out, rng):
     """Window o of H' reads from ⌊o H / H'⌋ up to ⌈(o + 1) H / H'⌉, with exact ties in the maximum."""
     x = rng.integers(-1, 2, (2, 3, n, 4)).astype(float)
     dy = rng.standard_normal((2, 3, out, 4))
@@ -236,7 +234,7 @@ def test_the_first_row_goes_before_the_first_column():
     np.testing.assert_array_equal(dx[0, 0], [[0, 1], [0, 0]])
 
 
-def test_padding_never_wins_over_negative_numbers():
+def test_padding_never_wins_over_negative_numbers(rng):
     x = -1 - rng.random((1, 2, 4, 5))
     y = max_pool2d(x, 3, 2, 1)
     assert (y.data < -1).all() and y.shape == (1, 2, 2, 3)
@@ -249,7 +247,7 @@ def test_minus_infinity_wins_where_there_is_nothing_else():
     assert dx.sum() == 12 and dx[0, 0, 0, 0] == 3
 
 
-def test_a_nan_is_passed_on_and_stays_in_its_windows():
+def test_a_nan_is_passed_on_and_stays_in_its_windows(rng):
     x = rng.standard_normal((1, 1, 4, 6))
     x[0, 0, 1, 4] = np.nan
     y, places = max_pool2d(x, 2, return_indices=True)
@@ -258,7 +256,7 @@ def test_a_nan_is_passed_on_and_stays_in_its_windows():
 
 
 @pytest.mark.parametrize("options", [{}, {"stride": 1}, {"padding": 1, "dilation": 2}, {"ceil_mode": True}])
-def test_indices_name_the_winners(options):
+def test_indices_name_the_winners(options, rng):
     x = rng.integers(-2, 3, (2, 3, 7, 5)).astype(np.float32)
     y, places = max_pool2d(channels_last(x), 3, return_indices=True, **options)
     assert places.dtype == np.int64 and places.shape == y.shape
@@ -293,7 +291,7 @@ def test_a_window_of_padding_alone_gives_minus_infinity_and_takes_no_gradient():
         (3, 1, 3, 0, 1, 1),  # ⌈·⌉ gives 2, whose window would start at 3, outside
     ],
 )
-def test_the_last_window_of_ceil_mode_starts_inside(n, k, stride, padding, floor, ceil):
+def test_the_last_window_of_ceil_mode_starts_inside(n, k, stride, padding, floor, ceil, rng):
     x = rng.standard_normal((2, 3, n))
     assert max_pool1d(x, k, stride, padding).shape == avg_pool1d(x, k, stride, padding).shape == (2, 3, floor)
     assert max_pool1d(x, k, stride, padding, ceil_mode=True).shape == (2, 3, ceil)
@@ -327,14 +325,14 @@ POOLS = [
 
 
 @pytest.mark.parametrize("function", POOLS)
-def test_gradients_equal_finite_differences(function):
+def test_gradients_equal_finite_differences(function, rng):
     gradcheck(function, [rng.standard_normal((2, 3, 7, 5))])
     gradcheck(function, [rng.standard_normal((3, 6, 4))])  # without a batch
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("function", POOLS)
-def test_dtype_and_order_in_memory_are_kept(function, dtype):
+def test_dtype_and_order_in_memory_are_kept(function, dtype, rng):
     x = Tensor(channels_last(rng.standard_normal((2, 3, 7, 5)).astype(dtype)), requires_grad=True)
     y = function(x)
     assert y.dtype == dtype and last(y.data)
@@ -349,7 +347,7 @@ def last(x: np.ndarray) -> bool:
     return x.transpose(0, 2, 3, 1).flags.c_contiguous
 
 
-def test_a_large_batch_worked_on_in_blocks_gives_what_its_images_give(monkeypatch):
+def test_a_large_batch_worked_on_in_blocks_gives_what_its_images_give(monkeypatch, rng):
     x = rng.integers(-2, 3, (7, 3, 6, 5)).astype(float)
     dy = rng.standard_normal((7, 3, 3, 2))
     y, dx = forward_and_backward(lambda x: max_pool2d(x, 3, 2, (1, 0)), x, dy)
@@ -362,7 +360,7 @@ def test_a_large_batch_worked_on_in_blocks_gives_what_its_images_give(monkeypatc
 
 
 @pytest.mark.parametrize("function", POOLS)
-def test_pixels_copied_as_a_whole_and_number_by_number_give_the_same(function):
+def test_pixels_copied_as_a_whole_and_number_by_number_give_the_same(function, rng):
     """Channels last: 31 float32 a pixel are copied as one element of 124 bytes, 33 are too many."""
     x = rng.integers(-2, 3, (2, 33, 7, 6)).astype(np.float32)
     dy = rng.standard_normal(function(x).shape).astype(np.float32)
@@ -388,7 +386,7 @@ def test_windows_of_one_size_share_one_number():
     assert average._shares([geometry.sliding(6, 3, 2, 1, count_padding=False)], None, np.float64).shape == (3,)
 
 
-def test_no_windows_give_no_values():
+def test_no_windows_give_no_values(rng):
     x = rng.standard_normal((2, 3, 4, 5))
     for size in ((0, 2), (2, 0), 0):
         for function in (adaptive_avg_pool2d, adaptive_max_pool2d):
@@ -399,7 +397,7 @@ def test_no_windows_give_no_values():
 
 @pytest.mark.parametrize(("k", "stride", "padding"), [(4, None, 0), (3, None, 0), (3, 5, 1), (4, 6, 1)])
 @pytest.mark.parametrize("shape", [(1, 1, 4, 4), (2, 3, 4, 4)])
-def test_one_window_need_not_be_the_whole_image(shape, k, stride, padding):
+def test_one_window_need_not_be_the_whole_image(shape, k, stride, padding, rng):
     x, dy = rng.standard_normal(shape), rng.standard_normal((*shape[:2], 1, 1))
     y, dx = forward_and_backward(lambda x: avg_pool2d(x, k, stride, padding), x, dy)
     padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
@@ -409,7 +407,7 @@ def test_one_window_need_not_be_the_whole_image(shape, k, stride, padding):
     np.testing.assert_allclose(dx, expected, rtol=1e-13)
 
 
-def test_the_gradient_of_the_mean_is_shared_out_in_full():
+def test_the_gradient_of_the_mean_is_shared_out_in_full(rng):
     """Every window that lies inside gives away exactly dy."""
     for k, stride in itertools.product((1, 2, 3), (1, 2, 3)):
         x = rng.standard_normal((2, 3, 9, 9))

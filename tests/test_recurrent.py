@@ -19,7 +19,6 @@ from scratch.layers.recurrent import gru, lstm, rnn, sequence
 from scratch.layers.recurrent import plain as module
 from scratch.layers.recurrent.plain import gru_gates, unroll
 
-rng = np.random.default_rng(0)
 T, B, IN, H = 5, 3, 2, 4
 MAKERS = {
     "tanh": lambda **k: RNN(IN, H, **k),
@@ -30,12 +29,7 @@ MAKERS = {
 every_kind = pytest.mark.parametrize("kind", MAKERS)
 
 
-@pytest.fixture(autouse=True)
-def _the_same_numbers_whichever_tests_ran_before():
-    rng.bit_generator.state = np.random.default_rng(0).bit_generator.state
-
-
-def made(kind, **options):
+def made(rng, kind, **options):
     """The layer in float64 with random weights and biases, and random first states."""
     layer = MAKERS[kind](**options).to(np.float64)
     for parameter in layer.parameters():
@@ -77,8 +71,8 @@ def with_gradients(function, layer, x, states):
     return [y.data, *(t.grad for t in (*tensors, *layer.parameters()))]
 
 
-def assert_equals_plain(kind, steps=T, **options):
-    layer, states = made(kind, **options)
+def assert_equals_plain(rng, kind, steps=T, **options):
+    layer, states = made(rng, kind, **options)
     x = rng.standard_normal((B, steps, IN) if layer.batch_first else (steps, B, IN))
     for a, b in zip(with_gradients(call, layer, x, states), with_gradients(plain, layer, x, states), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
@@ -86,17 +80,17 @@ def assert_equals_plain(kind, steps=T, **options):
 
 @every_kind
 @pytest.mark.parametrize("steps", [1, 2, T])
-def test_the_fast_form_equals_the_plain_one(kind, steps):
-    assert_equals_plain(kind, steps)
+def test_the_fast_form_equals_the_plain_one(kind, steps, rng):
+    assert_equals_plain(rng, kind, steps)
 
 
 @every_kind
 @pytest.mark.parametrize("options", [
     {"num_layers": 3}, {"num_layers": 2, "bidirectional": True, "batch_first": True}, {"bias": False},
 ])  # fmt: skip
-def test_layers_and_directions_are_composed_of_plain_ones(kind, options):
-    assert_equals_plain(kind, 3, **options)
-    layer, states = made(kind, **options)
+def test_layers_and_directions_are_composed_of_plain_ones(kind, options, rng):
+    assert_equals_plain(rng, kind, 3, **options)
+    layer, states = made(rng, kind, **options)
     x = rng.standard_normal((B, 3, IN) if layer.batch_first else (3, B, IN))
     np.testing.assert_array_equal(call(layer, x, None).data, call(layer, x, *(0 * state for state in states)).data)
     with no_grad():
@@ -110,8 +104,8 @@ CELLS = {
 
 
 @every_kind
-def test_a_cell_is_one_step_of_its_layer_with_a_batch_or_alone(kind):
-    layer, states = made(kind)
+def test_a_cell_is_one_step_of_its_layer_with_a_batch_or_alone(kind, rng):
+    layer, states = made(rng, kind)
     cell = CELLS[kind](IN, H).to(np.float64)
     cell.load_state_dict({name.removesuffix("_l0"): array for name, array in layer.state_dict().items()})
     x = rng.standard_normal((B, IN))
@@ -137,15 +131,15 @@ def test_a_cell_is_one_step_of_its_layer_with_a_batch_or_alone(kind):
     {}, {"bias": False, "num_layers": 2}, {"bidirectional": True, "batch_first": True},
 ])  # fmt: skip
 @pytest.mark.parametrize("lengths", [None, [1, 3, 2]])
-def test_gradients_equal_finite_differences(kind, options, lengths):
-    layer, states = made(kind, **options)
+def test_gradients_equal_finite_differences(kind, options, lengths, rng):
+    layer, states = made(rng, kind, **options)
     x = rng.standard_normal((B, 3, IN) if layer.batch_first else (3, B, IN))
     gradcheck(lambda *given: call(layer, *given, lengths=lengths), [x, *states], dict(layer.named_parameters()))
 
 
 @every_kind
-def test_lengths_give_what_each_sequence_gives_alone(kind):
-    layer, states = made(kind, num_layers=2, bidirectional=True)
+def test_lengths_give_what_each_sequence_gives_alone(kind, rng):
+    layer, states = made(rng, kind, num_layers=2, bidirectional=True)
     x, lengths = rng.standard_normal((T, B, IN)), [2, T, 1]
     x[2:, 0] = np.nan  # padding is never looked at
     y, last = layer(x, tuple(states) if len(states) == 2 else states[0], lengths)
@@ -160,8 +154,8 @@ def test_lengths_give_what_each_sequence_gives_alone(kind):
 
 
 @every_kind
-def test_a_text_in_pieces_with_carried_state_gives_the_same_and_the_gradient_ends_at_the_cut(kind):
-    layer, _ = made(kind)
+def test_a_text_in_pieces_with_carried_state_gives_the_same_and_the_gradient_ends_at_the_cut(kind, rng):
+    layer, _ = made(rng, kind)
     layer.bias_hh_l0.data += 3  # no ReLU without a gradient
     x = Tensor(rng.standard_normal((T, B, IN)), requires_grad=True)
     whole, _ = layer(x)
@@ -173,8 +167,8 @@ def test_a_text_in_pieces_with_carried_state_gives_the_same_and_the_gradient_end
     assert (x.grad[:3] == 0).all() and (x.grad[3:] != 0).any()
 
 
-def assert_a_step_without_a_tape_equals_the_sequence_operation(kind):
-    layer, states = made(kind, num_layers=2, bidirectional=True)
+def assert_a_step_without_a_tape_equals_the_sequence_operation(rng, kind):
+    layer, states = made(rng, kind, num_layers=2, bidirectional=True)
     x = rng.standard_normal((1, B, IN))
     with no_grad():
         came = call(layer, x, *states)
@@ -182,13 +176,13 @@ def assert_a_step_without_a_tape_equals_the_sequence_operation(kind):
 
 
 @every_kind
-def test_a_step_without_a_tape_equals_the_sequence_operation(kind):
-    assert_a_step_without_a_tape_equals_the_sequence_operation(kind)
+def test_a_step_without_a_tape_equals_the_sequence_operation(kind, rng):
+    assert_a_step_without_a_tape_equals_the_sequence_operation(rng, kind)
 
 
 @every_kind
-def test_a_tape_that_is_kept_gives_the_same_gradient_twice(kind):
-    layer, states = made(kind, bidirectional=True)
+def test_a_tape_that_is_kept_gives_the_same_gradient_twice(kind, rng):
+    layer, states = made(rng, kind, bidirectional=True)
     x = Tensor(rng.standard_normal((T, B, IN)), requires_grad=True)
     y = call(layer, x, *states)
     y.backward(np.ones(y.shape), retain_graph=True)
@@ -199,16 +193,16 @@ def test_a_tape_that_is_kept_gives_the_same_gradient_twice(kind):
 
 
 @pytest.mark.parametrize("kind", ["tanh", "relu"])
-def test_kinds_are_made_from_their_parts(kind, monkeypatch):
+def test_kinds_are_made_from_their_parts(kind, monkeypatch, rng):
     monkeypatch.setitem(sequence.KINDS, kind, sequence._rnn(relu=kind == "relu"))
-    assert_equals_plain(kind)
-    test_a_step_without_a_tape_equals_the_sequence_operation(kind)
+    assert_equals_plain(rng, kind)
+    test_a_step_without_a_tape_equals_the_sequence_operation(kind, rng)
 
 
 @every_kind
-def test_what_lies_behind_a_sequences_end_reaches_no_gradient(kind):
+def test_what_lies_behind_a_sequences_end_reaches_no_gradient(kind, rng):
     """Neither numbers that are none, nor states that overflow there, as a ReLU's may."""
-    layer, states = made(kind)
+    layer, states = made(rng, kind)
     if kind == "relu":
         layer.weight_hh_l0.data[...] = 1e200
     x, dy = rng.standard_normal((1, B, IN)), rng.standard_normal((1, B, H))
@@ -225,7 +219,7 @@ def test_what_lies_behind_a_sequences_end_reaches_no_gradient(kind):
 
 
 @every_kind
-def test_factors_are_kept_for_gradients_alone_and_gradients_are_not_written_into(kind, monkeypatch):
+def test_factors_are_kept_for_gradients_alone_and_gradients_are_not_written_into(kind, monkeypatch, rng):
     right, kept = sequence.KINDS[kind], []
 
     def forward(P, W, states, keep):
@@ -240,7 +234,7 @@ def test_factors_are_kept_for_gradients_alone_and_gradients_are_not_written_into
         return found
 
     monkeypatch.setitem(sequence.KINDS, kind, replace(right, forward=forward, backward=backward))
-    layer, states = made(kind)
+    layer, states = made(rng, kind)
     x = rng.standard_normal((T, B, IN))
     call(layer, x, *states).backward(np.ones((T + len(states)) * B * H))
     with no_grad():
@@ -253,8 +247,8 @@ def test_factors_are_kept_for_gradients_alone_and_gradients_are_not_written_into
 
 
 @every_kind
-def test_a_parameter_that_alone_is_trained_gets_its_gradient(kind):
-    layer, states = made(kind)
+def test_a_parameter_that_alone_is_trained_gets_its_gradient(kind, rng):
+    layer, states = made(rng, kind)
     x = rng.standard_normal((T, B, IN))
     call(layer, x, *states).sum().backward()
     expected = {name: parameter.grad for name, parameter in layer.named_parameters()}
@@ -268,7 +262,7 @@ def test_a_parameter_that_alone_is_trained_gets_its_gradient(kind):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-12)
 
 
-def test_dropout_leaves_the_first_layer_what_it_reads():
+def test_dropout_leaves_the_first_layer_what_it_reads(rng):
     layer = GRU(IN, H, num_layers=2, dropout=1.0)
     x = rng.standard_normal((T, B, IN)).astype(np.float32)
     y, (first, _) = layer(x)
@@ -277,7 +271,7 @@ def test_dropout_leaves_the_first_layer_what_it_reads():
     assert (first.data != again.data).all()
 
 
-def test_dropout_acts_between_layers_and_only_while_training():
+def test_dropout_acts_between_layers_and_only_while_training(rng):
     layer = LSTM(IN, H, num_layers=2, dropout=0.5)
     x = rng.standard_normal((T, B, IN)).astype(np.float32)
     assert (layer(x)[0].data != layer(x)[0].data).any()
@@ -370,10 +364,10 @@ def reset_before_the_product(x, h, w_ih, w_hh, b_ih, b_hh):
     return n + z * (h - n)
 
 
-def test_a_reset_gate_before_the_product_is_seen(monkeypatch):
+def test_a_reset_gate_before_the_product_is_seen(monkeypatch, rng):
     monkeypatch.setitem(module.STEPS, "gru", reset_before_the_product)
     with pytest.raises(AssertionError):
-        assert_equals_plain("gru")
+        assert_equals_plain(rng, "gru")
 
 
 # -- planted faults ----------------------------------------------------------------------------------------------
@@ -402,7 +396,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("where", "kind", "before", "after"), FAULTS)
-def test_a_planted_fault_is_seen(where, kind, before, after, monkeypatch):
+def test_a_planted_fault_is_seen(where, kind, before, after, monkeypatch, rng):
     source = Path(where.__file__).read_text(encoding="utf-8")
     assert source.count(before) == 1, before
     faulty = ModuleType("faulty")
@@ -418,8 +412,8 @@ def test_a_planted_fault_is_seen(where, kind, before, after, monkeypatch):
         changes["order"] = faulty.ORDER
     monkeypatch.setitem(sequence.KINDS, kind, replace(sequence.KINDS[kind], **changes))
     with pytest.raises(AssertionError):
-        assert_equals_plain(kind)
-        assert_a_step_without_a_tape_equals_the_sequence_operation(kind)
+        assert_equals_plain(rng, kind)
+        assert_a_step_without_a_tape_equals_the_sequence_operation(rng, kind)
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------

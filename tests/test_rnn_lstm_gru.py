@@ -51,22 +51,16 @@ KINDS = ("rnn", "lstm", "gru")
 SEQ2SEQ = {"additive": BahdanauSeq2Seq, "multiplicative": LuongSeq2Seq}
 every_kind = pytest.mark.parametrize("kind", KINDS)
 both_attentions = pytest.mark.parametrize("attention", SEQ2SEQ)
-rng = np.random.default_rng(0)
 
 
-@pytest.fixture(autouse=True)
-def _the_same_numbers_whichever_tests_ran_before():
-    rng.bit_generator.state = np.random.default_rng(0).bit_generator.state
-
-
-def restless(model):
+def restless(rng, model):
     """Every parameter away from its special value, so that nothing hides behind a zero."""
     for parameter in model.parameters():
         parameter.data[...] += 0.3 * rng.standard_normal(parameter.shape)
     return model
 
 
-def rows(*lengths: int, begin: int | None = None, vocab_size: int = 9) -> np.ndarray:
+def rows(rng: np.random.Generator, *lengths: int, begin: int | None = None, vocab_size: int = 9) -> np.ndarray:
     """Random tokens from 3 up, so many in each row, padded; the first is `begin`, if that is given."""
     tokens = rng.integers(3, vocab_size, (len(lengths), max(lengths)))
     tokens[np.arange(max(lengths)) >= np.array(lengths)[:, None]] = 0
@@ -79,8 +73,8 @@ def rows(*lengths: int, begin: int | None = None, vocab_size: int = 9) -> np.nda
 
 
 @every_kind
-def test_gradients_of_the_language_model(kind):
-    model = restless(LanguageModel(5, kind, 3, 4, layers=2).to(np.float64))
+def test_gradients_of_the_language_model(kind, rng):
+    model = restless(rng, LanguageModel(5, kind, 3, 4, layers=2).to(np.float64))
     tokens = rng.integers(0, 5, (2, 3))
     gradcheck(lambda *_: model(tokens)[0], [], parameters=dict(model.named_parameters()), rtol=1e-5, atol=1e-6)
 
@@ -88,21 +82,21 @@ def test_gradients_of_the_language_model(kind):
 @every_kind
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("model_class", [SequenceClassifier, Tagger])
-def test_gradients_of_classifier_and_tagger(model_class, kind, bidirectional):
-    model = restless(model_class(2, 3, kind, 4, bidirectional=bidirectional).to(np.float64))
+def test_gradients_of_classifier_and_tagger(model_class, kind, bidirectional, rng):
+    model = restless(rng, model_class(2, 3, kind, 4, bidirectional=bidirectional).to(np.float64))
     x, lengths = rng.standard_normal((3, 5, 2)), [5, 2, 3]
     parameters = dict(model.named_parameters())
     gradcheck(lambda x: model(x, lengths), [x], parameters=parameters, rtol=1e-5, atol=1e-6)
 
 
 @both_attentions
-def test_gradients_of_encoder_and_decoder(attention):
-    model = restless(SEQ2SEQ[attention](7, 3, 4).to(np.float64))
-    source, target = rows(4, 2, vocab_size=7), rows(3, 3, begin=1, vocab_size=7)
+def test_gradients_of_encoder_and_decoder(attention, rng):
+    model = restless(rng, SEQ2SEQ[attention](7, 3, 4).to(np.float64))
+    source, target = rows(rng, 4, 2, vocab_size=7), rows(rng, 3, 3, begin=1, vocab_size=7)
     gradcheck(lambda *_: model(source, target), [], parameters=dict(model.named_parameters()), rtol=1e-5, atol=1e-6)
 
 
-def test_shapes_and_how_many_parameters():
+def test_shapes_and_how_many_parameters(rng):
     V, E, H = 65, 64, 256
     for kind, gates in (("rnn", 1), ("lstm", 4), ("gru", 3)):
         model = LanguageModel(V, kind, E, H)
@@ -142,8 +136,8 @@ def test_gates_that_remember():
 
 
 @every_kind
-def test_a_text_in_pieces_gives_the_same_scores(kind):
-    model = restless(LanguageModel(9, kind, 4, 6, layers=2).to(np.float64))
+def test_a_text_in_pieces_gives_the_same_scores(kind, rng):
+    model = restless(rng, LanguageModel(9, kind, 4, 6, layers=2).to(np.float64))
     tokens = rng.integers(0, 9, (2, 7))
     whole, _ = model(tokens)
     first, state = model(tokens[:, :3])
@@ -153,11 +147,11 @@ def test_a_text_in_pieces_gives_the_same_scores(kind):
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_padding_changes_no_answer(bidirectional):
+def test_padding_changes_no_answer(bidirectional, rng):
     x, lengths = rng.standard_normal((3, 6, 2)), [6, 1, 4]
     for kind in KINDS:
-        reader = restless(SequenceClassifier(2, 3, kind, 5, bidirectional=bidirectional).to(np.float64))
-        tagger = restless(Tagger(2, 3, kind, 5, bidirectional=bidirectional).to(np.float64))
+        reader = restless(rng, SequenceClassifier(2, 3, kind, 5, bidirectional=bidirectional).to(np.float64))
+        tagger = restless(rng, Tagger(2, 3, kind, 5, bidirectional=bidirectional).to(np.float64))
         answers, tags = reader(x, lengths).data, tagger(x, lengths).data
         for row, n in enumerate(lengths):
             alone = x[row : row + 1, :n]
@@ -166,9 +160,9 @@ def test_padding_changes_no_answer(bidirectional):
 
 
 @both_attentions
-def test_padding_of_a_source_changes_nothing(attention):
-    model = restless(SEQ2SEQ[attention](9, 4, 6).to(np.float64))
-    source, target = rows(3, 7, 5), rows(2, 4, 6, begin=1)
+def test_padding_of_a_source_changes_nothing(attention, rng):
+    model = restless(rng, SEQ2SEQ[attention](9, 4, 6).to(np.float64))
+    source, target = rows(rng, 3, 7, 5), rows(rng, 2, 4, 6, begin=1)
     together = model(source, target).data
     for row, (s, t) in enumerate(zip((3, 7, 5), (2, 4, 6), strict=True)):
         alone = model(source[row : row + 1, :s], target[row : row + 1, :t]).data[0]
@@ -179,9 +173,9 @@ def test_padding_of_a_source_changes_nothing(attention):
 
 
 @both_attentions
-def test_no_place_sees_a_later_token(attention):
-    model = restless(SEQ2SEQ[attention](9, 4, 6).to(np.float64))
-    source, target = rows(5), rows(6, begin=1)
+def test_no_place_sees_a_later_token(attention, rng):
+    model = restless(rng, SEQ2SEQ[attention](9, 4, 6).to(np.float64))
+    source, target = rows(rng, 5), rows(rng, 6, begin=1)
     before = model(source, target).data
     for t in range(1, 6):
         changed = target.copy()
@@ -192,10 +186,10 @@ def test_no_place_sees_a_later_token(attention):
 
 
 @both_attentions
-def test_reading_its_own_tokens(attention):
+def test_reading_its_own_tokens(attention, rng):
     """With every token forced the logits are those of teacher forcing; with none, those of what it writes itself."""
-    model = restless(SEQ2SEQ[attention](9, 4, 6).to(np.float64))
-    source, target = rows(5, 3, 4), rows(6, 6, 6, begin=1)
+    model = restless(rng, SEQ2SEQ[attention](9, 4, 6).to(np.float64))
+    source, target = rows(rng, 5, 3, 4), rows(rng, 6, 6, 6, begin=1)
     plain = model(source, target).data
     np.testing.assert_allclose(model(source, target, np.ones((3, 6), bool)).data, plain, rtol=1e-10, atol=1e-12)
     free = model(source, target, np.zeros((3, 6), bool)).data
@@ -213,9 +207,9 @@ def test_reading_its_own_tokens(attention):
 
 
 @both_attentions
-def test_attention_is_what_its_equation_says(attention):
-    model = restless(SEQ2SEQ[attention](9, 4, 6).to(np.float64))
-    source, query = rows(4), rng.standard_normal((1, 3, 6))
+def test_attention_is_what_its_equation_says(attention, rng):
+    model = restless(rng, SEQ2SEQ[attention](9, 4, 6).to(np.float64))
+    source, query = rows(rng, 4), rng.standard_normal((1, 3, 6))
     memory, _ = model.encode(source)
     c, a = model.attention(Tensor(query), memory)
     w = {name: p.data for name, p in model.attention.named_parameters()}
@@ -231,9 +225,10 @@ def test_attention_is_what_its_equation_says(attention):
         np.testing.assert_allclose(c.data[0, t], p @ m, rtol=1e-9)
 
 
-def test_what_is_refused():
+def test_what_is_refused(rng):
     model, x = LanguageModel(9, "lstm", 4, 6, layers=2), np.zeros((3, 5, 2))
     wrong = (np.zeros((2, 4, 6)), np.zeros((2, 4, 6)))
+    seq2seq, source, target = LuongSeq2Seq(9, 4, 6), rows(rng, 3), rows(rng, 2)
     cases = [
         (lambda: SequenceClassifier(2, 3)(x, [5, 0, 1]), "lengths from 1 to 5 steps, got 0 to 5"),
         (lambda: Tagger(2, 3)(x, [5, 6, 1]), "lengths from 1 to 5 steps, got 1 to 6"),
@@ -242,12 +237,12 @@ def test_what_is_refused():
         (lambda: model(np.zeros(4, int)), r"got shape \(4,\)"),
         (lambda: model(np.full((1, 2), 9)), "indices from 0 to 8, got 9"),
         (lambda: BahdanauSeq2Seq(9, 4, 5), "hidden to be an even number from 2, got 5"),
-        (lambda: LuongSeq2Seq(9, 4, 6)(np.zeros((1, 3), int), rows(2, begin=1)), "lengths from 1 to 3 steps, got 0"),
-        (lambda: LuongSeq2Seq(9, 4, 6)(rows(3), rows(2)[:, :0]), r"target \(B, T\) with T ≥ 1, got shape \(1, 0\)"),
-        (lambda: LuongSeq2Seq(9, 4, 6)(rows(3), rows(2), np.ones((1, 3), bool)), r"forced \(1, 2\), got \(1, 3\)"),
+        (lambda: seq2seq(np.zeros((1, 3), int), rows(rng, 2, begin=1)), "lengths from 1 to 3 steps, got 0"),
+        (lambda: seq2seq(source, target[:, :0]), r"target \(B, T\) with T ≥ 1, got shape \(1, 0\)"),
+        (lambda: seq2seq(source, target, np.ones((1, 3), bool)), r"forced \(1, 2\), got \(1, 3\)"),
         (lambda: generate(model, np.zeros((1, 0), int), 3), "at least one character"),
-        (lambda: generate(model, rows(3), -1), "count must be at least 0, got -1"),
-        (lambda: generate(model, rows(3), 2, temperature=-0.1), "temperature must be a number of at least 0, got -0.1"),
+        (lambda: generate(model, source, -1), "count must be at least 0, got -1"),
+        (lambda: generate(model, source, 2, temperature=-0.1), "temperature must be a number of at least 0, got -0.1"),
         (lambda: list(pieces(np.zeros(9, int), 4, 9)), "a text of at least 10 characters, got 9"),
         (lambda: tasks.adding(1), "length of at least 2, got 1"),
         (lambda: tasks.series(200), "length of 1 to 199 years, got 200"),
@@ -261,9 +256,9 @@ def test_what_is_refused():
 
 
 @every_kind
-def test_a_sampled_text_is_what_reading_it_anew_gives(kind):
+def test_a_sampled_text_is_what_reading_it_anew_gives(kind, rng):
     """The carried state against the whole text at every step, greedily; and the same draws from the same generator."""
-    model = restless(LanguageModel(9, kind, 4, 6, layers=2).to(np.float64))
+    model = restless(rng, LanguageModel(9, kind, 4, 6, layers=2).to(np.float64))
     text = rng.integers(0, 9, (2, 3))
     for token in generate(model, text, 5, temperature=0)[:, 3:].T:
         with no_grad():
@@ -449,9 +444,9 @@ def test_a_run_that_broke_off_and_resumed_ends_with_the_same_bits(small, changes
 
 
 @pytest.mark.parametrize("small", SMALL)
-def test_shards_give_the_gradient_of_the_whole(small):
+def test_shards_give_the_gradient_of_the_whole(small, rng):
     task = SMALL[small]()
-    model = restless(recurrent.build(Settings(**SHORT), task).to(np.float64))
+    model = restless(rng, recurrent.build(Settings(**SHORT), task).to(np.float64))
     batch = next(recurrent.load_batches(Settings(**SHORT), task))
     batch = recurrent.varied(Settings(**SHORT), task, 0, batch)
     found = []
@@ -467,7 +462,7 @@ def test_shards_give_the_gradient_of_the_whole(small):
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
-def test_a_carried_state_keeps_each_stream_apart():
+def test_a_carried_state_keeps_each_stream_apart(rng):
     model = LanguageModel(5, "lstm", 3, 4).to(np.float64)
     carried = Carried(model, 4)
     h = rng.standard_normal((1, 2, 4))
@@ -489,9 +484,9 @@ def test_how_often_the_decoder_reads_itself():
     assert len(recurrent.varied(Settings(), pairs, 9, batch)) == 2
 
 
-def test_figures_of_each_kind_of_task():
+def test_figures_of_each_kind_of_task(rng):
     text = some_text()
-    model = restless(LanguageModel(5, "gru", 3, 6).to(np.float64))
+    model = restless(rng, LanguageModel(5, "gru", 3, 6).to(np.float64))
     with no_grad():
         parts = [np.concatenate(part, axis=1) for part in zip(*pieces(text.validation, 100), strict=True)]
         log_p = log_softmax(model(parts[0])[0], dim=-1).data
@@ -500,7 +495,7 @@ def test_figures_of_each_kind_of_task():
     assert text_figure(model, text.train, 3) == pytest.approx(text_figure(model, text.train, 100))
 
     task = SMALL["tags"]()
-    tagger = restless(recurrent.build(Settings(**SHORT), task).to(np.float64))
+    tagger = restless(rng, recurrent.build(Settings(**SHORT), task).to(np.float64))
     figures = evaluate(tagger, task, task.validation)
     x, lengths, y = task.validation
     right = [(tagger(x[i : i + 1, :n]).data[0].argmax(axis=1) == y[i, :n]) for i, n in enumerate(lengths)]
@@ -508,12 +503,12 @@ def test_figures_of_each_kind_of_task():
     assert figures["exact_match"] == pytest.approx(np.mean([each.all() for each in right]))
 
     task = SMALL["numbers"]()
-    model = restless(recurrent.build(Settings(**SHORT), task).to(np.float64))
+    model = restless(rng, recurrent.build(Settings(**SHORT), task).to(np.float64))
     error = ((model(task.test[0]).data - task.test[2]) ** 2).mean()
     assert recurrent.report(model, task) == {"test MSE": pytest.approx(error)} and model.training
 
     pairs = some_pairs()
-    model = restless(LuongSeq2Seq(7, 3, 6, 6).to(np.float64))
+    model = restless(rng, LuongSeq2Seq(7, 3, 6, 6).to(np.float64))
     figures, right = evaluate(model, pairs, pairs.test), 0
     for source, target in zip(*pairs.test.arrays, strict=True):
         answer, _ = greedy(model, trimmed(source[None])[0], 6)
@@ -683,7 +678,7 @@ def test_a_planted_fault_is_seen(attention, before, after):
 
 @pytest.mark.torch
 @pytest.mark.parametrize("fault", ["the state is not carried", "the streams change places"])
-def test_lockstep_notices_a_wrong_state(fault, monkeypatch):
+def test_lockstep_notices_a_wrong_state(fault, monkeypatch, rng):
     if fault == "the state is not carried":
         monkeypatch.setattr(Carried, "write", lambda *arguments: None)
     else:
@@ -697,8 +692,8 @@ def test_lockstep_notices_a_wrong_state(fault, monkeypatch):
 
 
 @every_kind
-def test_gates_and_states_are_those_of_the_layer(kind):
-    model = restless(LanguageModel(9, kind, 4, 6, layers=2).to(np.float64))
+def test_gates_and_states_are_those_of_the_layer(kind, rng):
+    model = restless(rng, LanguageModel(9, kind, 4, 6, layers=2).to(np.float64))
     tokens = rng.integers(0, 9, 7)
     with no_grad():
         h, state = model.features(tokens[None])
@@ -716,7 +711,7 @@ def test_gates_and_states_are_those_of_the_layer(kind):
             inside.gates(model, wrong, layer)
 
 
-def test_what_cells_are_compared_with():
+def test_what_cells_are_compared_with(rng):
     text = "To be\nHAMLET:\n(or (not))."
     assert inside.line_position(text)[:8].tolist() == [0, 1, 2, 3, 4, 5, 0, 1]
     assert inside.word_position(text)[:6].tolist() == [0, 1, 0, 0, 1, 0]
@@ -731,9 +726,9 @@ def test_what_cells_are_compared_with():
         inside.correlations(values, np.ones(50))
 
 
-@pytest.mark.parametrize(("layer", "T"), [(RNN(2, 5), 4), (LSTM(2, 5), 4), (GRU(2, 5), 4)])
-def test_gradient_norms_are_those_of_finite_differences(layer, T):
-    layer.to(np.float64)
+@pytest.mark.parametrize("kind", [RNN, LSTM, GRU])
+def test_gradient_norms_are_those_of_finite_differences(kind, rng):
+    layer, T = kind(2, 5).to(np.float64), 4
     x = rng.standard_normal((T, 3, 2))
     found = inside.gradient_by_distance(layer, x)
     assert found.shape == (T,) and found[0] == pytest.approx(1)
@@ -774,15 +769,15 @@ def test_gradients_of_a_plain_network_vanish_and_of_a_forgetless_lstm_stay():
 
 
 @both_attentions
-def test_alignment_and_trajectory(attention):
-    model = restless(SEQ2SEQ[attention](9, 4, 6, 5).to(np.float64))
-    source = rows(4)
+def test_alignment_and_trajectory(attention, rng):
+    model = restless(rng, SEQ2SEQ[attention](9, 4, 6, 5).to(np.float64))
+    source = rows(rng, 4)
     tokens, weights = inside.alignment(model, source)
     assert weights.shape == (len(tokens), 4)
     given = np.concatenate([[[1]], tokens[None, :-1]], axis=1)
     np.testing.assert_allclose(weights, model.decode(given, *model.encode(source)[::-1])[2].data[0], rtol=1e-9)
     with pytest.raises(ValueError, match=r"one sequence, \(1, S\), got shape \(2, 3\)"):
-        inside.alignment(model, rows(3, 3))
+        inside.alignment(model, rows(rng, 3, 3))
     line = np.linspace(0, 1, 9)[:, None] * np.array([3.0, -4.0, 0.0]) + 0.001 * rng.standard_normal((9, 3))
     seen, share = inside.trajectory(line)
     assert seen.shape == (9, 2) and share[0] > 0.999 and seen[0, 0] > 0

@@ -11,10 +11,8 @@ import pytest
 from scratch.tape import Node, ancestors, unbroadcast
 from scratch.tensor import Parameter, Tensor, is_grad_enabled, no_grad, record
 
-rng = np.random.default_rng(0)
 
-
-def leaf(*shape, dtype=np.float64):
+def leaf(rng, *shape, dtype=np.float64):
     return Tensor(rng.standard_normal(shape).astype(dtype), requires_grad=True)
 
 
@@ -33,8 +31,8 @@ def probe(returns):
 # -- adding up -----------------------------------------------------------------------------------------------------
 
 
-def test_x_plus_x_and_x_times_x():
-    x, dy = leaf(2, 3), rng.standard_normal((2, 3))
+def test_x_plus_x_and_x_times_x(rng):
+    x, dy = leaf(rng, 2, 3), rng.standard_normal((2, 3))
     (x + x).backward(dy)
     np.testing.assert_array_equal(x.grad, 2 * dy)
     x.grad = None
@@ -42,15 +40,15 @@ def test_x_plus_x_and_x_times_x():
     np.testing.assert_allclose(x.grad, 2 * x.data * dy, rtol=1e-15)
 
 
-def test_one_leaf_along_paths_of_different_length():
-    x, dy = leaf(4), rng.standard_normal(4)
+def test_one_leaf_along_paths_of_different_length(rng):
+    x, dy = leaf(rng, 4), rng.standard_normal(4)
     y = x * x  # L = dy · (x² x + x² + 3x + x)
     (y * x + y + 3 * x + x).backward(dy)
     np.testing.assert_allclose(x.grad, dy * (3 * x.data**2 + 2 * x.data + 4), rtol=1e-13)
 
 
-def test_a_node_waits_for_everything_computed_from_it():
-    x, dy = leaf(3), rng.standard_normal(3)
+def test_a_node_waits_for_everything_computed_from_it(rng):
+    x, dy = leaf(rng, 3), rng.standard_normal(3)
     seen = []
 
     def watched(a):
@@ -69,7 +67,7 @@ def test_a_node_waits_for_everything_computed_from_it():
     np.testing.assert_allclose(x.grad, dy * (2 + e + y.data * de), rtol=1e-12)
 
 
-def test_sixty_doublings_take_sixty_steps():
+def test_sixty_doublings_take_sixty_steps(rng):
     calls = []
 
     def double(a):
@@ -79,7 +77,7 @@ def test_sixty_doublings_take_sixty_steps():
 
         return record(a.data + a.data, (a, a), backward)
 
-    x = leaf(2)
+    x = leaf(rng, 2)
     y = x
     for _ in range(60):
         y = double(y)
@@ -89,8 +87,8 @@ def test_sixty_doublings_take_sixty_steps():
     np.testing.assert_array_equal(x.grad, dy * 2.0**60)
 
 
-def test_two_losses_add_into_grad():
-    x, first, second = leaf(2, 3), rng.standard_normal((2, 3)), rng.standard_normal((2, 3))
+def test_two_losses_add_into_grad(rng):
+    x, first, second = leaf(rng, 2, 3), rng.standard_normal((2, 3)), rng.standard_normal((2, 3))
     (x * 2).backward(first)
     before = x.grad
     kept = before.copy()
@@ -99,18 +97,18 @@ def test_two_losses_add_into_grad():
     np.testing.assert_array_equal(before, kept)  # whoever held the first gradient still holds it
 
 
-def test_backward_on_a_leaf_and_on_one_element_of_any_rank():
-    x, dy = leaf(2), rng.standard_normal(2)
+def test_backward_on_a_leaf_and_on_one_element_of_any_rank(rng):
+    x, dy = leaf(rng, 2), rng.standard_normal(2)
     x.backward(dy)
     np.testing.assert_array_equal(x.grad, dy)
     assert not np.shares_memory(x.grad, dy)
-    y = leaf(1, 1)
+    y = leaf(rng, 1, 1)
     (y * 3).backward()
     np.testing.assert_array_equal(y.grad, [[3.0]])
 
 
-def test_a_gradient_may_be_a_tensor_or_a_list_and_takes_the_dtype():
-    x = leaf(2, dtype=np.float32)
+def test_a_gradient_may_be_a_tensor_or_a_list_and_takes_the_dtype(rng):
+    x = leaf(rng, 2, dtype=np.float32)
     (x * 1).backward([0.5, -2])
     (x * 1).backward(Tensor(np.array([0.25, 1.0])))
     assert x.grad.dtype == np.float32
@@ -138,8 +136,8 @@ ALIASES = {
 
 
 @pytest.mark.parametrize("build", ALIASES.values(), ids=ALIASES.keys())
-def test_every_gradient_is_an_array_of_its_own(build):
-    a, b, dy = leaf(3, 2), leaf(3, 2), rng.standard_normal((3, 2))
+def test_every_gradient_is_an_array_of_its_own(build, rng):
+    a, b, dy = leaf(rng, 3, 2), leaf(rng, 3, 2), rng.standard_normal((3, 2))
     kept = dy.copy()
     y = build(a, b)
     y.retain_grad()
@@ -152,8 +150,8 @@ def test_every_gradient_is_an_array_of_its_own(build):
     np.testing.assert_array_equal(y.grad, kept)
 
 
-def test_adding_up_never_writes_into_what_an_operation_returned():
-    x, given = leaf(3), np.array([1.0, 2.0, 3.0])
+def test_adding_up_never_writes_into_what_an_operation_returned(rng):
+    x, given = leaf(rng, 3), np.array([1.0, 2.0, 3.0])
     given.flags.writeable = False
     y = x + 0
     total = sum(probe(lambda dy: (given,))(y) for _ in range(4))
@@ -161,8 +159,8 @@ def test_adding_up_never_writes_into_what_an_operation_returned():
     np.testing.assert_array_equal(x.grad, [4.0, 8.0, 12.0])
 
 
-def test_retained_gradients_do_not_change_when_their_parents_are_visited():
-    x, dy = leaf(3), rng.standard_normal(3)
+def test_retained_gradients_do_not_change_when_their_parents_are_visited(rng):
+    x, dy = leaf(rng, 3), rng.standard_normal(3)
     y = x + x
     z = y + y + 0
     for node in (y, z):
@@ -173,8 +171,8 @@ def test_retained_gradients_do_not_change_when_their_parents_are_visited():
     np.testing.assert_allclose(x.grad, 6 * dy, rtol=1e-15)
 
 
-def test_computed_tensors_keep_no_gradient_unless_asked():
-    x = leaf(3)
+def test_computed_tensors_keep_no_gradient_unless_asked(rng):
+    x = leaf(rng, 3)
     y = x * 2
     y.exp().backward(np.ones(3))
     assert y.grad is None and not y.is_leaf and x.is_leaf
@@ -190,22 +188,22 @@ def test_nothing_is_recorded_without_a_parent_that_requires_a_gradient():
         y.backward(np.ones(2))
 
 
-def test_a_branch_that_needs_no_gradient_is_not_walked():
-    x, constant = leaf(2), Tensor(np.ones(2))
+def test_a_branch_that_needs_no_gradient_is_not_walked(rng):
+    x, constant = leaf(rng, 2), Tensor(np.ones(2))
     branch = probe(lambda dy: 1 / 0)(constant)
     (x * branch).backward(np.array([2.0, 3.0]))
     np.testing.assert_array_equal(x.grad, [2.0, 3.0])
     assert constant.grad is None and branch.grad is None
 
 
-def test_a_gradient_returned_for_a_parent_that_wants_none_is_ignored():
-    x, constant = leaf(2), Tensor(np.ones(2))
+def test_a_gradient_returned_for_a_parent_that_wants_none_is_ignored(rng):
+    x, constant = leaf(rng, 2), Tensor(np.ones(2))
     probe(lambda dy: (dy, np.ones(7)))(x, constant).backward(np.ones(2))  # of whatever shape
     assert constant.grad is None
 
 
-def test_none_stops_that_path_and_only_that():
-    x, y = leaf(2), leaf(2)
+def test_none_stops_that_path_and_only_that(rng):
+    x, y = leaf(rng, 2), leaf(rng, 2)
     probe(lambda dy: (None, dy))(probe(lambda dy: 1 / 0)(x), y).backward(np.ones(2))
     assert x.grad is None
     np.testing.assert_array_equal(y.grad, [1.0, 1.0])
@@ -214,11 +212,11 @@ def test_none_stops_that_path_and_only_that():
 # -- release -------------------------------------------------------------------------------------------------------
 
 
-def test_a_second_backward_is_a_clear_error_and_changes_nothing():
-    x = leaf(2)
+def test_a_second_backward_is_a_clear_error_and_changes_nothing(rng):
+    x = leaf(rng, 2)
     y = x * 2
     y.backward(np.ones(2))
-    younger = leaf(2)  # would be visited before y
+    younger = leaf(rng, 2)  # would be visited before y
     for again in (y, y + x, (y * y).exp(), y * younger):
         with pytest.raises(ValueError, match="a second time: the tape was released"):
             again.backward(np.ones(2))
@@ -226,8 +224,8 @@ def test_a_second_backward_is_a_clear_error_and_changes_nothing():
     assert younger.grad is None
 
 
-def test_retain_graph_allows_it():
-    x, dy = leaf(2, 3), rng.standard_normal((2, 3))
+def test_retain_graph_allows_it(rng):
+    x, dy = leaf(rng, 2, 3), rng.standard_normal((2, 3))
     y = x.exp() * x
     y.backward(dy, retain_graph=True)
     y.backward(2 * dy, retain_graph=True)
@@ -237,9 +235,9 @@ def test_retain_graph_allows_it():
         y.backward(dy)
 
 
-def test_the_tape_is_released_as_it_is_walked():
+def test_the_tape_is_released_as_it_is_walked(rng):
     alive = []
-    x = leaf(4)
+    x = leaf(rng, 4)
     early = x * 2
     watched = [weakref.ref(early)]
 
@@ -288,8 +286,8 @@ def test_memory_falls_during_backward():
     assert at_the_end - at_the_start > 15 * size * 8  # `sizes` begins with the end of the chain
 
 
-def test_dropping_a_tape_without_backward_frees_it_at_once():
-    x = leaf(3)
+def test_dropping_a_tape_without_backward_frees_it_at_once(rng):
+    x = leaf(rng, 3)
     y = x * 2
     ref = weakref.ref(y)
     z = y.exp() + y
@@ -315,8 +313,8 @@ def test_a_chain_of_100_000_operations(backward):
     del y  # without recursion, even when the tape was not walked
 
 
-def test_ancestors_are_each_once_and_oldest_first():
-    x = leaf(2)
+def test_ancestors_are_each_once_and_oldest_first(rng):
+    x = leaf(rng, 2)
     y = x * x
     z = y + x * Tensor(np.ones(2))
     assert ancestors(z) == [x, y, z._parents[1], z]  # the constant is not among them
@@ -325,8 +323,8 @@ def test_ancestors_are_each_once_and_oldest_first():
 # -- errors --------------------------------------------------------------------------------------------------------
 
 
-def test_backward_needs_a_gradient_of_the_right_shape():
-    y = leaf(2, 3) * 2
+def test_backward_needs_a_gradient_of_the_right_shape(rng):
+    y = leaf(rng, 2, 3) * 2
     with pytest.raises(ValueError, match=r"without a gradient needs one number, got shape \(2, 3\)"):
         y.backward()
     with pytest.raises(ValueError, match=r"expected a gradient of shape \(2, 3\), got \(3, 2\)"):
@@ -334,19 +332,19 @@ def test_backward_needs_a_gradient_of_the_right_shape():
     with pytest.raises(ValueError, match=r"expected a gradient of shape \(2, 3\), got \(\)"):
         y.backward(1.0)
     with pytest.raises(ValueError, match=r"needs one number, got shape \(0,\)"):
-        (leaf(0) * 2).backward()
+        (leaf(rng, 0) * 2).backward()
     y.backward(np.ones((2, 3)))  # a refused gradient releases nothing
 
 
 @pytest.mark.parametrize("shape", [(3, 2), (6,), (1, 3), (2, 1), (), (3,), (2, 3, 1), (2, 1, 3, 1), (0, 3)])
-def test_a_gradient_of_a_wrong_shape_names_the_operation(shape):
+def test_a_gradient_of_a_wrong_shape_names_the_operation(shape, rng):
     def crooked(a, b):
         def backward(dy):
             return dy, np.ones(shape)
 
         return record(a.data + b.data, (a, b), backward)
 
-    y = crooked(leaf(2, 3), leaf(2, 3))
+    y = crooked(leaf(rng, 2, 3), leaf(rng, 2, 3))
     with pytest.raises(ValueError) as error:
         y.backward(np.ones((2, 3)))
     expected = f"backward of crooked returned shape {shape} for input 1 of shape (2, 3)"
@@ -356,22 +354,22 @@ def test_a_gradient_of_a_wrong_shape_names_the_operation(shape):
 @pytest.mark.parametrize(
     ("returns", "came"), [(lambda dy: (dy,), "1"), (lambda dy: (dy,) * 3, "3"), (lambda dy: dy, "ndarray")]
 )
-def test_a_wrong_number_of_gradients_names_the_operation(returns, came):
-    y = probe(returns)(leaf(2, 3), leaf(2, 3))
+def test_a_wrong_number_of_gradients_names_the_operation(returns, came, rng):
+    y = probe(returns)(leaf(rng, 2, 3), leaf(rng, 2, 3))
     with pytest.raises(ValueError, match=f"backward of operation must return a tuple of 2 gradients, got {came}"):
         y.backward(np.ones((2, 3)))
 
 
-def test_gradients_come_in_the_dtype_of_their_parent():
-    x, w = leaf(3, dtype=np.float32), leaf(3)
+def test_gradients_come_in_the_dtype_of_their_parent(rng):
+    x, w = leaf(rng, 3, dtype=np.float32), leaf(rng, 3)
     (x * w).backward(np.ones(3))
     assert x.grad.dtype == np.float32 and w.grad.dtype == np.float64
     np.testing.assert_array_equal(x.grad, w.data.astype(np.float32))
     np.testing.assert_array_equal(w.grad, x.data.astype(np.float64))
 
 
-def test_operations_have_names():
-    x = leaf(2)
+def test_operations_have_names(rng):
+    x = leaf(rng, 2)
     names = [y.op for y in (x, x + 1, 2 * x, x @ x, x.exp(), probe(lambda dy: (dy,))(x), x[0], -x)]
     assert names == ["", "add", "mul", "matmul", "exp", "operation", "getitem", "neg"]
 
@@ -379,8 +377,8 @@ def test_operations_have_names():
 # -- no_grad -------------------------------------------------------------------------------------------------------
 
 
-def test_no_grad_records_nothing_and_nests():
-    x = leaf(2)
+def test_no_grad_records_nothing_and_nests(rng):
+    x = leaf(rng, 2)
     assert is_grad_enabled()
     with no_grad():
         assert not is_grad_enabled()
@@ -391,15 +389,15 @@ def test_no_grad_records_nothing_and_nests():
     assert (x * 2).requires_grad
 
 
-def test_no_grad_ends_with_an_exception():
-    x = leaf(2)
+def test_no_grad_ends_with_an_exception(rng):
+    x = leaf(rng, 2)
     with pytest.raises(RuntimeError, match="stop"), no_grad():
         raise RuntimeError("stop")
     assert (x * 2).requires_grad
 
 
-def test_no_grad_decorates():
-    x = leaf(2)
+def test_no_grad_decorates(rng):
+    x = leaf(rng, 2)
 
     @no_grad()
     def evaluate(depth):
@@ -412,8 +410,8 @@ def test_no_grad_decorates():
     assert evaluate(0) == [False] and (x * 2).requires_grad
 
 
-def test_no_grad_holds_for_its_own_thread_only():
-    x, inside, done, results = leaf(2), threading.Event(), threading.Event(), {}
+def test_no_grad_holds_for_its_own_thread_only(rng):
+    x, inside, done, results = leaf(rng, 2), threading.Event(), threading.Event(), {}
 
     def evaluates():
         with no_grad():
@@ -438,8 +436,8 @@ def test_no_grad_holds_for_its_own_thread_only():
     assert results == {"evaluates": False, "records": True, "started": True}
 
 
-def test_backward_works_inside_no_grad():
-    x = leaf(2)
+def test_backward_works_inside_no_grad(rng):
+    x = leaf(rng, 2)
     y = x * 3
     with no_grad():
         y.backward(np.ones(2))
@@ -465,7 +463,7 @@ def test_backward_works_inside_no_grad():
         ((1, 1), (), (0, 1)),
     ],
 )
-def test_unbroadcast_sums_over_what_was_repeated(gradient, shape, axes):
+def test_unbroadcast_sums_over_what_was_repeated(gradient, shape, axes, rng):
     dy = rng.standard_normal(gradient)
     came = unbroadcast(dy, shape)
     assert came.shape == shape

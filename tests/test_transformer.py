@@ -35,17 +35,16 @@ TINY = {"vocab_size": 7, "d_model": 4, "nhead": 2, "num_encoder_layers": 1, "num
         "dim_feedforward": 3, "dropout": 0.0, "max_length": 6}  # fmt: skip
 SMALL = {"vocab_size": 9, "d_model": 12, "nhead": 3, "num_encoder_layers": 2, "num_decoder_layers": 2,
          "dim_feedforward": 20, "dropout": 0.0, "max_length": 12}  # fmt: skip
-rng = np.random.default_rng(0)
 
 
-def restless(model: Transformer) -> Transformer:
+def restless(rng: np.random.Generator, model: Transformer) -> Transformer:
     """Every parameter away from its special value: biases from 0, norms from 1, so that nothing hides behind them."""
     for parameter in model.parameters():
         parameter.data[...] += 0.3 * rng.standard_normal(parameter.shape)
     return model
 
 
-def rows(*lengths: int, begin: int | None = None, vocab_size: int = 9) -> np.ndarray:
+def rows(rng: np.random.Generator, *lengths: int, begin: int | None = None, vocab_size: int = 9) -> np.ndarray:
     """Random tokens from 3 up, so many in each row, padded; the first is `begin`, if that is given."""
     tokens = rng.integers(3, vocab_size, (len(lengths), max(lengths)))
     tokens[np.arange(max(lengths)) >= np.array(lengths)[:, None]] = 0
@@ -58,15 +57,15 @@ def rows(*lengths: int, begin: int | None = None, vocab_size: int = 9) -> np.nda
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
-def test_gradients_of_the_whole_model(norm_first):
-    model = restless(Transformer(**TINY, norm_first=norm_first).to(np.float64))
-    source, target = rows(3, 2, vocab_size=7), rows(2, 3, begin=1, vocab_size=7)
+def test_gradients_of_the_whole_model(norm_first, rng):
+    model = restless(rng, Transformer(**TINY, norm_first=norm_first).to(np.float64))
+    source, target = rows(rng, 3, 2, vocab_size=7), rows(rng, 2, 3, begin=1, vocab_size=7)
     gradcheck(lambda *_: model(source, target), [], parameters=dict(model.named_parameters()), rtol=1e-5, atol=1e-6)
 
 
-def test_shapes_names_and_how_many_parameters():
+def test_shapes_names_and_how_many_parameters(rng):
     model = Transformer()
-    assert model(rows(5, 7, vocab_size=64), rows(4, 2, begin=1, vocab_size=64)).shape == (2, 4, 64)
+    assert model(rows(rng, 5, 7, vocab_size=64), rows(rng, 4, 2, begin=1, vocab_size=64)).shape == (2, 4, 64)
     C, F = 128, 512
     attention, feed_forward, norm = 4 * C * C + 4 * C, 2 * C * F + F + C, 2 * C
     encoder, decoder = attention + feed_forward + 2 * norm, 2 * attention + feed_forward + 3 * norm
@@ -87,7 +86,7 @@ def test_the_papers_base_model_has_its_65_million_parameters():
     assert round((6 * (3 * (4 * C * C + 4 * C) + 2 * (2 * C * F + F + C) + 10 * C) + V * C) / 1e6) in (63, 64, 65)
 
 
-def test_first_weights():
+def test_first_weights(rng):
     model = Transformer(200, 64, 4, max_length=8)
     E = model.embedding.weight.data
     assert abs(np.linalg.norm(E, axis=1).mean() - 1) < 0.02 and abs(E.std() * 8 - 1) < 0.02
@@ -101,10 +100,10 @@ def test_first_weights():
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
-def test_padding_changes_nothing(norm_first):
+def test_padding_changes_nothing(norm_first, rng):
     """A pair alone, and beside longer ones: the same logits; whatever stands in the padding of the memory."""
-    model = restless(Transformer(**SMALL, norm_first=norm_first).to(np.float64))
-    source, target = rows(3, 7, 5), rows(2, 4, 6, begin=1)
+    model = restless(rng, Transformer(**SMALL, norm_first=norm_first).to(np.float64))
+    source, target = rows(rng, 3, 7, 5), rows(rng, 2, 4, 6, begin=1)
     together = model(source, target).data
     for row, (s, t) in enumerate(zip((3, 7, 5), (2, 4, 6), strict=True)):
         alone = model(source[row : row + 1, :s], target[row : row + 1, :t]).data[0]
@@ -117,9 +116,9 @@ def test_padding_changes_nothing(norm_first):
     assert np.abs(seen - together)[[0, 2]].max() > 0.01  # or the test would not notice a missing mask
 
 
-def test_no_gradient_comes_from_padding():
-    model = restless(Transformer(**SMALL).to(np.float64))
-    source, target = rows(3, 7), rows(6, 4, begin=1)
+def test_no_gradient_comes_from_padding(rng):
+    model = restless(rng, Transformer(**SMALL).to(np.float64))
+    source, target = rows(rng, 3, 7), rows(rng, 6, 4, begin=1)
     gradients = []
     for wider in (0, 3):
         pad = ((0, 0), (0, wider))
@@ -140,9 +139,9 @@ def test_no_gradient_comes_from_padding():
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
-def test_no_place_sees_a_later_token(norm_first):
-    model = restless(Transformer(**SMALL, norm_first=norm_first).to(np.float64))
-    source, target = rows(5, 4), rows(6, 6, begin=1)
+def test_no_place_sees_a_later_token(norm_first, rng):
+    model = restless(rng, Transformer(**SMALL, norm_first=norm_first).to(np.float64))
+    source, target = rows(rng, 5, 4), rows(rng, 6, 6, begin=1)
     before = model(source, target).data
     for t in range(1, 6):
         changed = target.copy()
@@ -155,10 +154,10 @@ def test_no_place_sees_a_later_token(norm_first):
     assert np.abs(model(swapped, target).data - before)[source[:, 0] != source[:, 1]].max() > 1e-3  # order is seen
 
 
-def test_a_source_of_nothing_but_padding_gives_numbers():
+def test_a_source_of_nothing_but_padding_gives_numbers(rng):
     """Its memory cannot be asked: attention gives zeros, the residual goes on."""
-    model = restless(Transformer(**SMALL).to(np.float64))
-    source, target = np.array([[0, 0, 0], [3, 4, 5]]), rows(3, 3, begin=1)
+    model = restless(rng, Transformer(**SMALL).to(np.float64))
+    source, target = np.array([[0, 0, 0], [3, 4, 5]]), rows(rng, 3, 3, begin=1)
     assert np.isfinite(model(source, target).data).all()
     assert np.isfinite(beam_search(model, source, 2).scores).all()
     memory, padding = model.encode(source)
@@ -168,11 +167,11 @@ def test_a_source_of_nothing_but_padding_gives_numbers():
     assert all(np.isfinite(parameter.grad).all() for parameter in model.parameters())
 
 
-def test_what_is_refused():
+def test_what_is_refused(rng):
     model = Transformer(**SMALL)
-    good = rows(3, 3)
+    good = rows(rng, 3, 3)
     with pytest.raises(ValueError, match=r"expected tokens \(B, T\) with T from 1 to 12, got shape \(2, 13\)"):
-        model(rows(13, 2), good)
+        model(rows(rng, 13, 2), good)
     with pytest.raises(ValueError, match=r"T from 1 to 12, got shape \(2, 0\)"):
         model(good[:, :0], good)
     with pytest.raises(ValueError, match=r"got shape \(3,\)"):
@@ -214,8 +213,8 @@ def test_sizes_that_are_refused(wrong):
         Transformer(**{**SMALL, **wrong})
 
 
-def test_no_sources_have_no_answers():
-    model, none = Transformer(**SMALL), rows(3)[:0]
+def test_no_sources_have_no_answers(rng):
+    model, none = Transformer(**SMALL), rows(rng, 3)[:0]
     assert len(greedy(model, none)) == 0 and beam_search(model, none, 2).tokens.shape[:2] == (0, 2)
 
 
@@ -239,11 +238,11 @@ def learned() -> Transformer:
 
 @pytest.mark.parametrize("norm_first", [False, True])
 @pytest.mark.parametrize("width", [1, 3])
-def test_the_cache_gives_what_recomputing_gives(norm_first, width):
+def test_the_cache_gives_what_recomputing_gives(norm_first, width, rng):
     """Also after hypotheses have changed places, and to 1e-5 in float32."""
-    source = rows(5, 2, 7)
+    source = rows(rng, 5, 2, 7)
     for dtype, tolerance in ((np.float64, 1e-11), (np.float32, 1e-5)):
-        model = restless(Transformer(**SMALL, norm_first=norm_first)).to(dtype).eval()
+        model = restless(rng, Transformer(**SMALL, norm_first=norm_first)).to(dtype).eval()
         cached, plain = CachedDecoder(model, source, width), RecomputingDecoder(model, source, width)
         order = np.random.default_rng(1)
         for step in range(12):
@@ -256,8 +255,8 @@ def test_the_cache_gives_what_recomputing_gives(norm_first, width):
             plain.keep(keep)
 
 
-def test_a_beam_of_one_is_greedy(learned):
-    source = np.pad(rows(5, 2, 7, 3, 4, 6), ((0, 0), (0, 1)))
+def test_a_beam_of_one_is_greedy(learned, rng):
+    source = np.pad(rows(rng, 5, 2, 7, 3, 4, 6), ((0, 0), (0, 1)))
     source[np.arange(6), (source != 0).sum(axis=1)] = 2
     answers = greedy(learned, source, 8)
     ends = [int((row == 2).argmax()) for row in answers]
@@ -270,8 +269,8 @@ def test_a_beam_of_one_is_greedy(learned):
     assert greedy(learned, source, 3).shape == (6, 3)
 
 
-def test_answers_do_not_depend_on_the_other_rows(learned):
-    source = rows(5, 2, 7)
+def test_answers_do_not_depend_on_the_other_rows(learned, rng):
+    source = rows(rng, 5, 2, 7)
     together, beams = greedy(learned, source), beam_search(learned, source, 3)
     for row, n in enumerate((5, 2, 7)):
         alone = greedy(learned, source[row : row + 1, :n])[0]
@@ -332,9 +331,9 @@ def test_the_length_penalty_lets_long_answers_win():
 
 @pytest.mark.parametrize("alpha", [0.0, 1.3])
 @pytest.mark.parametrize("norm_first", [False, True])
-def test_a_beam_as_wide_as_there_are_answers_finds_the_best_of_all(alpha, norm_first):
+def test_a_beam_as_wide_as_there_are_answers_finds_the_best_of_all(alpha, norm_first, rng):
     """Every sequence of at most three of five tokens, scored one by one without any search."""
-    model = restless(Transformer(**{**TINY, "vocab_size": 5}, norm_first=norm_first).to(np.float64))
+    model = restless(rng, Transformer(**{**TINY, "vocab_size": 5}, norm_first=norm_first).to(np.float64))
     source = np.array([[3, 4, 2], [4, 2, 0]])
     answers = [a + (2,) for n in range(3) for a in itertools.product((0, 1, 3, 4), repeat=n)]
     answers += list(itertools.product((0, 1, 3, 4), repeat=3))  # cut off at three tokens
@@ -445,8 +444,8 @@ def test_a_run_that_broke_off_and_resumed_ends_with_the_same_bits(step, tmp_path
     assert (tmp_path / "run" / LOG).read_bytes() == (tmp_path / "whole" / LOG).read_bytes()
 
 
-def test_evaluation_counts_tokens_and_whole_answers():
-    pairs, model = some_pairs(), restless(Transformer(7, 8, 2, 1, 1, 12, 0.5, max_length=7))
+def test_evaluation_counts_tokens_and_whole_answers(rng):
+    pairs, model = some_pairs(), restless(rng, Transformer(7, 8, 2, 1, 1, 12, 0.5, max_length=7))
     figures, few = evaluate(model, pairs.test), evaluate(model, pairs.test, batch_size=7)
     assert model.training and figures == pytest.approx(few, rel=1e-5)
     model.eval()
@@ -499,11 +498,11 @@ def test_settings_that_do_not_fit(changes, message):
         Settings(**changes)
 
 
-def test_every_preset_builds_its_model():
+def test_every_preset_builds_its_model(rng):
     for preset in PRESETS:
         settings = with_preset(Settings, PRESETS, preset)
         model = transformer.build(settings, 20, 9)
-        assert model(rows(3, 4), rows(2, 2, begin=1)).shape == (2, 2, 20) and model.max_length == 9
+        assert model(rows(rng, 3, 4), rows(rng, 2, 2, begin=1)).shape == (2, 2, 20) and model.max_length == 9
         assert isinstance(model.encoder_norm, LayerNorm) == settings.norm_first
         assert len(model.encoder) == len(model.decoder) == settings.layers
 
@@ -559,10 +558,10 @@ def test_lockstep_notices_smoothing_that_is_a_little_wrong():
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
-def test_maps_are_the_weights_that_the_model_uses(norm_first):
+def test_maps_are_the_weights_that_the_model_uses(norm_first, rng):
     """Rows sum to 1, none looks ahead, and values mixed by them give the layer's output again."""
-    model = restless(Transformer(**{**SMALL, "dropout": 0.3}, norm_first=norm_first).to(np.float64))
-    source, target = rows(5), rows(4, begin=1)
+    model = restless(rng, Transformer(**{**SMALL, "dropout": 0.3}, norm_first=norm_first).to(np.float64))
+    source, target = rows(rng, 5), rows(rng, 4, begin=1)
     maps = inside.attention_maps(model, source, target)
     assert (maps.encoder.shape, maps.decoder.shape, maps.cross.shape) == ((2, 3, 5, 5), (2, 3, 4, 4), (2, 3, 4, 5))
     for part in (maps.encoder, maps.decoder, maps.cross):
@@ -590,9 +589,9 @@ def test_maps_are_the_weights_that_the_model_uses(norm_first):
         np.testing.assert_allclose(maps.encoder[0, head], e / e.sum(axis=1, keepdims=True), rtol=1e-9)
 
 
-def test_the_lens_ends_with_the_models_answer():
-    model = restless(Transformer(**SMALL, norm_first=True).to(np.float64))
-    source, target = rows(5), rows(4, begin=1)
+def test_the_lens_ends_with_the_models_answer(rng):
+    model = restless(rng, Transformer(**SMALL, norm_first=True).to(np.float64))
+    source, target = rows(rng, 5), rows(rng, 4, begin=1)
     lens, p = inside.logit_lens(model, source, target), inside.next_token(model, source, target)
     assert lens.shape == (3, 4, 9)
     np.testing.assert_allclose(lens[-1], p, rtol=1e-12)
@@ -600,7 +599,7 @@ def test_the_lens_ends_with_the_models_answer():
     first = model.scores(model.decoder_norm(model.embed(target)))
     np.testing.assert_allclose(lens[0], np.exp(log_softmax(first, dim=-1).data[0]), rtol=1e-9)
     with pytest.raises(ValueError, match=r"one sequence, \(1, T\), got shape \(2, 3\)"):
-        inside.next_token(model, rows(3, 3), target)
+        inside.next_token(model, rows(rng, 3, 3), target)
 
 
 def test_a_sample_shows_the_answer_and_where_it_looked(tmp_path, monkeypatch, capsys):
@@ -639,8 +638,8 @@ def test_the_shipped_weights_give_the_figures_on_their_card():
 # -- ablations --------------------------------------------------------------------------------------------------
 
 
-def test_each_ablation_takes_away_what_it_says():
-    settings, source, target = Settings(**SHORT), rows(5, 5), rows(4, 4, begin=1)
+def test_each_ablation_takes_away_what_it_says(rng):
+    settings, source, target = Settings(**SHORT), rows(rng, 5, 5), rows(rng, 4, 4, begin=1)
     made = {}
     for name in ("as it is", "no scaling", "no mask", "no positions", "no residual"):
         manual_seed(0)
@@ -666,9 +665,9 @@ def test_each_ablation_takes_away_what_it_says():
     np.testing.assert_allclose(queries(source, target).data, made["no scaling"](source, target).data, rtol=1e-10)
 
 
-def test_ablations_are_not_written_by_the_cache():
+def test_ablations_are_not_written_by_the_cache(rng):
     """It repeats the layers as they are; without it every ablation's answers are its own."""
-    source = rows(5, 2)
+    source = rows(rng, 5, 2)
     for name in ("no scaling", "no mask", "no positions", "no residual"):
         model = ablations.ABLATIONS[name][1](Settings(**SHORT), 9, 12)
         with pytest.raises(ValueError, match="CachedDecoder repeats .*: use cache=False"):

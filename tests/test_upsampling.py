@@ -10,8 +10,6 @@ import pytest
 from scratch import Tensor, gradcheck
 from scratch.layers import Upsample, interpolate, pixel_shuffle, pixel_unshuffle, upsampling
 
-rng = np.random.default_rng(0)
-
 
 def channels_last(x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
@@ -72,7 +70,7 @@ def interpolate_plainly(x, dy, mode, align_corners=False, size=None, scale_facto
 @pytest.mark.parametrize("arrange", ARRANGEMENTS)
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
 @pytest.mark.parametrize("mode", MODES, ids=str)
-def test_equals_the_readable_form(mode, grid, arrange):
+def test_equals_the_readable_form(mode, grid, arrange, rng):
     x = rng.standard_normal((2, 3, 6, 5))
     dy = rng.standard_normal(interpolate(x, **grid, **mode).shape)
     y, dx = forward_and_backward(lambda x: interpolate(x, **grid, **mode), arrange(x), arrange(dy))
@@ -112,7 +110,7 @@ def test_a_point_that_rounding_puts_behind_the_last_pixel_reads_it():
     assert upsampling._nearest_sources(3, 6, 1.0).tolist() == [0, 1, 2, 2, 2, 2]
 
 
-def test_whole_factors_repeat_pixels_without_a_table(monkeypatch):
+def test_whole_factors_repeat_pixels_without_a_table(monkeypatch, rng):
     monkeypatch.setattr(upsampling, "_nearest", None)
     grids = {(12, 10): {"scale_factor": 2}, (18, 5): {"scale_factor": (3, 1)}, (36, 5): {"size": (36, 5)}}
     for shape, grid in grids.items():
@@ -129,7 +127,7 @@ def test_a_constant_image_stays_constant(grid, align_corners):
 
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
-def test_the_same_size_is_the_same_image(mode):
+def test_the_same_size_is_the_same_image(mode, rng):
     x = rng.standard_normal((2, 3, 6, 5))
     for grid in ({"size": (6, 5)}, {"scale_factor": 1}, {"scale_factor": 1.1}):
         np.testing.assert_array_equal(interpolate(x, mode=mode, **grid).data, x)
@@ -139,7 +137,7 @@ def test_the_same_size_is_the_same_image(mode):
 
 
 @pytest.mark.parametrize("r", [1, 2, 3])
-def test_pixel_shuffle_is_its_definition_and_unshuffle_undoes_it(r):
+def test_pixel_shuffle_is_its_definition_and_unshuffle_undoes_it(r, rng):
     x = rng.standard_normal((2, 2 * r * r, 3, 4))
     y = pixel_shuffle(channels_last(x), r).data
     assert y.shape == (2, 2, 3 * r, 4 * r)
@@ -161,13 +159,13 @@ FUNCTIONS = [
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_gradients_equal_finite_differences(function):
+def test_gradients_equal_finite_differences(function, rng):
     gradcheck(function, [rng.standard_normal((2, 4, 6, 2))])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_dtype_and_order_in_memory_are_kept(function, dtype):
+def test_dtype_and_order_in_memory_are_kept(function, dtype, rng):
     x = Tensor(channels_last(rng.standard_normal((2, 4, 6, 2)).astype(dtype)), requires_grad=True)
     y = function(x)
     assert y.dtype == dtype and last(y.data)
@@ -189,7 +187,7 @@ def test_an_empty_batch_stays_empty(function):
     assert y.shape == (0, *shape) and dx.shape == (0, 4, 6, 2)
 
 
-def test_the_result_shares_no_memory_with_the_input():
+def test_the_result_shares_no_memory_with_the_input(rng):
     x = rng.standard_normal((1, 4, 6, 2))
     for options in ({"scale_factor": 1}, {"size": (6, 2)}, {"scale_factor": 1, "mode": "bilinear"}):
         assert not np.shares_memory(interpolate(x, **options).data, x)

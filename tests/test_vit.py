@@ -27,7 +27,6 @@ from tests.reference.make_vit import FILE
 TINY: dict = {"image_size": (8, 12), "patch_size": 4, "channels": 2, "num_classes": 3, "dim": 12, "depth": 2,
               "heads": 3}  # fmt: skip
 KINDS = {"class": VisionTransformer, "mean": VisionTransformer, "scaled": Dinov2}
-rng = np.random.default_rng(0)
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +43,12 @@ def _one_thread_for_pytorch(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def tiny(kind: str = "class", **changes) -> VisionTransformer:
+def tiny(rng: np.random.Generator, kind: str = "class", **changes) -> VisionTransformer:
     sizes = TINY | ({"pool": kind} if kind != "scaled" else {}) | changes
-    return awake(KINDS[kind](**sizes))
+    return awake(rng, KINDS[kind](**sizes))
 
 
-def awake(model: Module) -> Module:
+def awake(rng: np.random.Generator, model: Module) -> Module:
     """Weights large enough that every part matters, norms with scales and shifts of their own."""
     for name, parameter in model.named_parameters():
         parameter.data[...] = 0.4 * rng.standard_normal(parameter.shape)
@@ -58,7 +57,7 @@ def awake(model: Module) -> Module:
     return model
 
 
-def images(n: int, *shape: int) -> np.ndarray:
+def images(rng: np.random.Generator, n: int, *shape: int) -> np.ndarray:
     return rng.standard_normal((n, *(shape or (2, 8, 12))))
 
 
@@ -66,10 +65,10 @@ def images(n: int, *shape: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_of_the_whole_model(kind):
+def test_gradients_of_the_whole_model(kind, rng):
     sizes = {"image_size": (4, 6), "patch_size": 2, "num_classes": 2, "dim": 4, "heads": 2, "mlp_ratio": 1.5}
-    model = tiny(kind, **sizes).to(np.float64)
-    gradcheck(lambda x: model(x), [images(2, 2, 4, 6)], parameters=dict(model.named_parameters()))
+    model = tiny(rng, kind, **sizes).to(np.float64)
+    gradcheck(lambda x: model(x), [images(rng, 2, 2, 4, 6)], parameters=dict(model.named_parameters()))
 
 
 def plain(w: dict, x: np.ndarray, kind: str, heads: int = 3, p: int = 4) -> np.ndarray:
@@ -105,20 +104,20 @@ def plain(w: dict, x: np.ndarray, kind: str, heads: int = 3, p: int = 4) -> np.n
     return affine(z.mean(1) if kind == "mean" else z[:, 0], "head")
 
 
-def is_the_plain_one(model: VisionTransformer, kind: str) -> bool:
-    x = images(3)
+def is_the_plain_one(rng: np.random.Generator, model: VisionTransformer, kind: str) -> bool:
+    x = images(rng, 3)
     return np.allclose(model(x).data, plain(model.state_dict(), x, kind), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_model_is_the_one_of_a_few_plain_lines(kind):
-    assert is_the_plain_one(tiny(kind).to(np.float64), kind)
+def test_the_model_is_the_one_of_a_few_plain_lines(kind, rng):
+    assert is_the_plain_one(rng, tiny(rng, kind).to(np.float64), kind)
 
 
 @pytest.mark.parametrize("kind", ["class", "scaled"])
-def test_the_last_block_answers_those_tokens_only_that_are_read(kind):
+def test_the_last_block_answers_those_tokens_only_that_are_read(kind, rng):
     """Values and gradients are those of all tokens, from which the first are taken."""
-    model, x = tiny(kind, dropout=0.0).to(np.float64), images(3)
+    model, x = tiny(rng, kind, dropout=0.0).to(np.float64), images(rng, 3)
     for asking in (1, 2):
         dy = rng.standard_normal((3, asking, model.dim))
         found = []
@@ -174,17 +173,17 @@ def unscaled(model: Module) -> Module:
     ],
     ids=["positions before the class token", "last patch", "wrong axis", "no layer scale"],
 )
-def test_planted_faults_are_seen(make, kind):
+def test_planted_faults_are_seen(make, kind, rng):
     """By the comparison with the plain lines."""
-    model = awake(make()).to(np.float64)
-    x = images(3, 2, *model.patch_embed.image_size)
+    model = awake(rng, make()).to(np.float64)
+    x = images(rng, 3, 2, *model.patch_embed.image_size)
     p = model.patch_embed.patch_size
     assert not np.allclose(model(x).data, plain(model.state_dict(), x, kind, p=p), rtol=1e-3)
 
 
-def test_patches_by_reshaping_are_those_of_a_convolution():
-    embed = tiny().to(np.float64).patch_embed
-    mine, other = (Tensor(images(3), requires_grad=True) for _ in range(2))
+def test_patches_by_reshaping_are_those_of_a_convolution(rng):
+    embed = tiny(rng).to(np.float64).patch_embed
+    mine, other = (Tensor(images(rng, 3), requires_grad=True) for _ in range(2))
     other.data[...] = mine.data
     upstream, gradients = rng.standard_normal((3, 6, 12)), []
     for x, call in ((mine, embed.forward), (other, embed.as_convolution)):
@@ -196,8 +195,8 @@ def test_patches_by_reshaping_are_those_of_a_convolution():
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
 
 
-def test_patches_come_row_by_row_and_can_be_joined_again():
-    embed, x = tiny().patch_embed, images(2)
+def test_patches_come_row_by_row_and_can_be_joined_again(rng):
+    embed, x = tiny(rng).patch_embed, images(rng, 2)
     patches = embed.cut(x)
     assert patches.shape == (2, 6, 32) and embed.grid == (2, 3)
     np.testing.assert_array_equal(patches.data[1, 4], x[1, :, 4:8, 4:8].reshape(-1))
@@ -220,11 +219,11 @@ def test_published_counts():
     ]  # fmt: skip
 
 
-def test_first_weights():
+def test_first_weights(rng):
     """All classes are equally likely; patches keep their variance; nothing is left at PyTorch's own beginnings."""
     model = VisionTransformer(dim=128, patch_size=14, depth=1)
     state = model.state_dict()
-    assert np.array_equal(model(images(2, 1, 28, 28).astype(np.float32)).data, np.zeros((2, 10)))
+    assert np.array_equal(model(images(rng, 2, 1, 28, 28).astype(np.float32)).data, np.zeros((2, 10)))
     assert state["patch_embed.proj.weight"].std() * 14 == pytest.approx(0.88, abs=0.02)  # cut off at two σ
     assert state["blocks.0.mlp.fc1.weight"].std() == pytest.approx(math.sqrt(2 / (128 + 512)), rel=0.03)
     assert state["pos_embed"].std() == pytest.approx(0.02, rel=0.1)
@@ -232,8 +231,8 @@ def test_first_weights():
     assert np.array_equal(Dinov2(dim=8, heads=2, layer_scale=0.1).blocks[0].ls2.gamma.data, np.full(8, 0.1, np.float32))
 
 
-def test_dropout_acts_in_training_only():
-    model, x = tiny(dropout=0.4), images(2)
+def test_dropout_acts_in_training_only(rng):
+    model, x = tiny(rng, dropout=0.4), images(rng, 2)
     assert not np.array_equal(model(x).data, model(x).data)
     model.eval()
     assert np.array_equal(model(x).data, model(x).data)
@@ -242,31 +241,34 @@ def test_dropout_acts_in_training_only():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: tiny()(images(2, 2, 8, 8)), r"images (B, 2, 8, 12), got (2, 2, 8, 8)"),
-        (lambda: tiny()(images(2, 1, 8, 12)), r"images (B, 2, 8, 12), got (2, 1, 8, 12)"),
-        (lambda: tiny()(images(8, 12)), r"images (B, 2, 8, 12), got (8, 12)"),
-        (lambda: tiny()(np.ones((1, 2, 8, 12), int)), "floating-point"),
-        (lambda: tiny(patch_size=5), "patches that divide it, got 2 × 8 × 12 pixels and patches of 5 × 5"),
-        (lambda: tiny(channels=0), "got 0 × 8 × 12 pixels"),
-        (lambda: tiny(heads=5), "dim to be a multiple of heads, got 12 and 5"),
-        (lambda: tiny(depth=0), "a depth of at least 1"),
-        (lambda: tiny(pool="max"), "pool 'class' or 'mean', got 2, 3 and 'max'"),
-        (lambda: tiny(dropout=1.5), "from 0 to 1, got 1.5"),
-        (lambda: resized(tiny(), (8, 10)), "patches that divide it, got 1 × 8 × 10 pixels"),
-        (lambda: resize(np.zeros((1, 5, 2)), (2, 3), (2, 2)), "positions (1, at least 6, C)"),
-        (lambda: resize(np.zeros((1, 6, 2)), (2, 3), (2, 2), "nearest"), "mode 'bicubic' or 'bilinear', got 'nearest'"),
+        (lambda rng: tiny(rng)(images(rng, 2, 2, 8, 8)), r"images (B, 2, 8, 12), got (2, 2, 8, 8)"),
+        (lambda rng: tiny(rng)(images(rng, 2, 1, 8, 12)), r"images (B, 2, 8, 12), got (2, 1, 8, 12)"),
+        (lambda rng: tiny(rng)(images(rng, 8, 12)), r"images (B, 2, 8, 12), got (8, 12)"),
+        (lambda rng: tiny(rng)(np.ones((1, 2, 8, 12), int)), "floating-point"),
+        (lambda rng: tiny(rng, patch_size=5), "patches that divide it, got 2 × 8 × 12 pixels and patches of 5 × 5"),
+        (lambda rng: tiny(rng, channels=0), "got 0 × 8 × 12 pixels"),
+        (lambda rng: tiny(rng, heads=5), "dim to be a multiple of heads, got 12 and 5"),
+        (lambda rng: tiny(rng, depth=0), "a depth of at least 1"),
+        (lambda rng: tiny(rng, pool="max"), "pool 'class' or 'mean', got 2, 3 and 'max'"),
+        (lambda rng: tiny(rng, dropout=1.5), "from 0 to 1, got 1.5"),
+        (lambda rng: resized(tiny(rng), (8, 10)), "patches that divide it, got 1 × 8 × 10 pixels"),
+        (lambda rng: resize(np.zeros((1, 5, 2)), (2, 3), (2, 2)), "positions (1, at least 6, C)"),
+        (
+            lambda rng: resize(np.zeros((1, 6, 2)), (2, 3), (2, 2), "nearest"),
+            "mode 'bicubic' or 'bilinear', got 'nearest'",
+        ),
     ],
 )
-def test_bad_input_is_refused(call, message):
+def test_bad_input_is_refused(call, message, rng):
     with pytest.raises(ValueError, match=re.escape(message)):
-        call()
+        call(rng)
 
 
-def striped(size: int = 6):
+def striped(rng: np.random.Generator, size: int = 6):
     """Batches with something to learn: in which third of the picture it is brighter."""
     while True:
         y = rng.integers(0, 3, size)
-        x = images(size)
+        x = images(rng, size)
         for image, k in zip(x, y, strict=True):
             image[:, :, 4 * k : 4 * k + 4] += 1.5
         yield x, y
@@ -274,14 +276,14 @@ def striped(size: int = 6):
 
 @pytest.mark.torch
 @pytest.mark.parametrize(("kind", "shards"), [("class", 2), ("mean", 1), ("scaled", 1)])
-def test_twenty_steps_in_lockstep_with_pytorch(kind, shards):
+def test_twenty_steps_in_lockstep_with_pytorch(kind, shards, rng):
     import torch
 
     from tests.twins import vit as twins
 
     scaled = kind == "scaled"
     twin = twins.VisionTransformer(**TINY, pool="class" if scaled else kind, scaled=scaled)
-    model = tiny(kind)
+    model = tiny(rng, kind)
     shapes = {name: tuple(p.shape) for name, p in twin.named_parameters()}
     assert {name: array.shape for name, array in model.state_dict().items()} == shapes
     matrices = [p for p in twin.parameters() if p.ndim in (2, 4)]
@@ -292,7 +294,7 @@ def test_twenty_steps_in_lockstep_with_pytorch(kind, shards):
         twin,
         AdamW(decayed_apart(model, 0.1), lr=3e-3),
         torch.optim.AdamW(groups, lr=3e-3),
-        striped(),
+        striped(rng),
         ShardedLoss(model, summed_loss, shards),
         lambda x, y: torch.nn.functional.cross_entropy(twin(x), y),
     )
@@ -311,7 +313,7 @@ def test_cubic_weights():
 
 
 @pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
-def test_positions_keep_the_class_token_and_go_back_to_themselves(mode):
+def test_positions_keep_the_class_token_and_go_back_to_themselves(mode, rng):
     positions = rng.standard_normal((1, 7, 5))
     np.testing.assert_allclose(resize(positions, (2, 3), (2, 3), mode), positions, atol=1e-12)
     larger = resize(positions, (2, 3), (4, 9), mode)
@@ -324,7 +326,7 @@ def test_positions_keep_the_class_token_and_go_back_to_themselves(mode):
 @pytest.mark.torch
 @pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("new", [(6, 4), (3, 9), (2, 2), (11, 13)])
-def test_positions_are_resized_as_pytorch_resizes_images(mode, new):
+def test_positions_are_resized_as_pytorch_resizes_images(mode, new, rng):
     import torch
 
     positions = rng.standard_normal((1, 21, 3))
@@ -334,16 +336,16 @@ def test_positions_are_resized_as_pytorch_resizes_images(mode, new):
     np.testing.assert_allclose(resize(positions, (4, 5), new, mode)[:, 1:], expected, atol=1e-12)
 
 
-def test_a_model_for_larger_images_is_the_same_but_for_its_positions():
-    model = tiny()
+def test_a_model_for_larger_images_is_the_same_but_for_its_positions(rng):
+    model = tiny(rng)
     larger = resized(model, (16, 8))
-    assert larger.patch_embed.grid == (4, 2) and larger(images(2, 2, 16, 8)).shape == (2, 3)
-    assert model.patch_embed.grid == (2, 3) and model(images(2)).shape == (2, 3)
+    assert larger.patch_embed.grid == (4, 2) and larger(images(rng, 2, 2, 16, 8)).shape == (2, 3)
+    assert model.patch_embed.grid == (2, 3) and model(images(rng, 2)).shape == (2, 3)
     for name, array in larger.state_dict().items():
         if name != "pos_embed":
             np.testing.assert_array_equal(array, model.state_dict()[name])
     assert [name for name, _ in larger.named_parameters()] == [name for name, _ in model.named_parameters()]
-    x = images(2)
+    x = images(rng, 2)
     np.testing.assert_allclose(resized(model, (8, 12))(x).data, model(x).data, rtol=1e-5)
 
 
@@ -396,18 +398,18 @@ def test_without_layer_scale_the_hidden_states_are_others(frozen):
     assert np.abs(np.stack(inside.hidden_states(model, x)) - expected).max() > 0.1
 
 
-def test_our_own_names_pass_through_and_a_missing_bias_is_zero():
+def test_our_own_names_pass_through_and_a_missing_bias_is_zero(rng):
     """timm, DINO and DINOv2 write these names; some models have no bias in qkv."""
-    model = tiny("scaled", image_size=8)
+    model = tiny(rng, "scaled", image_size=8)
     state = dict(model.state_dict())
     again = load_pretrained(state, heads=3)
-    x = images(2, 2, 8, 8).astype(np.float32)
+    x = images(rng, 2, 2, 8, 8).astype(np.float32)
     np.testing.assert_array_equal(again(x).data, model.eval()(x).data)
     for name in [name for name in state if name.endswith("qkv.bias")]:
         model.state_dict()[name][...] = 0
         del state[name]
     np.testing.assert_array_equal(load_pretrained(state, heads=3)(x).data, model(x).data)
-    mean = tiny("mean", image_size=8).eval()
+    mean = tiny(rng, "mean", image_size=8).eval()
     np.testing.assert_array_equal(load_pretrained(mean.state_dict(), heads=3)(x).data, mean(x).data)
 
 
@@ -477,19 +479,19 @@ def test_missing_files(tmp_path):
 # -- masked pre-training ----------------------------------------------------------------------------------------
 
 
-def masks(n: int, hidden: int = 4, patches: int = 6):
+def masks(rng: np.random.Generator, n: int, hidden: int = 4, patches: int = 6):
     return random_masks(n, patches, hidden / patches, rng)
 
 
 @pytest.mark.parametrize("kind", ["class", "mean"])
-def test_gradients_of_the_masked_autoencoder(kind):
-    encoder = tiny(kind, image_size=(4, 6), patch_size=2, dim=4, depth=1, heads=2, num_classes=0)
-    model = awake(MaskedAutoencoder(encoder, dim=4, depth=1, heads=2)).to(np.float64)
-    keep, hide = masks(2)
-    gradcheck(lambda x: model(x, keep, hide), [images(2, 2, 4, 6)], parameters=dict(model.named_parameters()))
+def test_gradients_of_the_masked_autoencoder(kind, rng):
+    encoder = tiny(rng, kind, image_size=(4, 6), patch_size=2, dim=4, depth=1, heads=2, num_classes=0)
+    model = awake(rng, MaskedAutoencoder(encoder, dim=4, depth=1, heads=2)).to(np.float64)
+    keep, hide = masks(rng, 2)
+    gradcheck(lambda x: model(x, keep, hide), [images(rng, 2, 2, 4, 6)], parameters=dict(model.named_parameters()))
 
 
-def test_masks_cover_the_image_once_and_every_image_has_its_own():
+def test_masks_cover_the_image_once_and_every_image_has_its_own(rng):
     keep, hide = random_masks(500, 16, 0.75, np.random.default_rng(1))
     assert keep.shape == (500, 4) and hide.shape == (500, 12)
     whole = np.sort(np.concatenate([keep, hide], axis=1), axis=1)
@@ -501,18 +503,18 @@ def test_masks_cover_the_image_once_and_every_image_has_its_own():
             random_masks(2, 16, ratio, rng)
 
 
-def test_the_encoder_of_all_patches_is_the_model_itself():
+def test_the_encoder_of_all_patches_is_the_model_itself(rng):
     """In any order: each patch takes its position along."""
-    model, x = MaskedAutoencoder(tiny()).to(np.float64), images(2)
+    model, x = MaskedAutoencoder(tiny(rng)).to(np.float64), images(rng, 2)
     order = np.stack([rng.permutation(6) for _ in range(2)])
     z, whole = model.encode(x, order).data, model.encoder.features(x).data
     np.testing.assert_allclose(z[:, 0], whole[:, 0], rtol=1e-9)
     np.testing.assert_allclose(z[:, 1:], np.take_along_axis(whole[:, 1:], order[..., None], axis=1), rtol=1e-9)
 
 
-def test_what_is_hidden_is_not_seen_and_only_what_is_hidden_counts():
-    model, x = awake(MaskedAutoencoder(tiny())).to(np.float64), images(3)
-    keep, hide = masks(3)
+def test_what_is_hidden_is_not_seen_and_only_what_is_hidden_counts(rng):
+    model, x = awake(rng, MaskedAutoencoder(tiny(rng))).to(np.float64), images(rng, 3)
+    keep, hide = masks(rng, 3)
     drawn = model(x, keep, hide).data
     patches = model.encoder.patch_embed.cut(x).data
     other = patches.copy()
@@ -535,28 +537,28 @@ def over_all_patches(model: MaskedAutoencoder, x, keep, hide):
     return ((drawn - true) * (drawn - true)).sum(), drawn.size
 
 
-def to_scale(size: int = 6):
+def to_scale(rng: np.random.Generator, size: int = 6):
     while True:
-        yield striped_images(size), *masks(size)
+        yield striped_images(rng, size), *masks(rng, size)
 
 
-def striped_images(size: int) -> np.ndarray:
+def striped_images(rng: np.random.Generator, size: int) -> np.ndarray:
     x = np.repeat(rng.standard_normal((size, 2, 8, 1)), 12, axis=3)
-    return x + 0.1 * images(size)
+    return x + 0.1 * images(rng, size)
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize(("loss", "kind"), [(masked_loss, "class"), (masked_loss, "mean"), (over_all_patches, "class")])
-def test_pre_training_in_lockstep_with_pytorch(loss, kind):
+def test_pre_training_in_lockstep_with_pytorch(loss, kind, rng):
     """The twin puts tokens back in order, and masks the errors; a loss over all patches does not pass."""
     import torch
 
     from tests.twins import vit as twins
 
     twin = twins.MaskedAutoencoder(twins.VisionTransformer(**TINY, pool=kind), 8, 1, 2)
-    model = awake(MaskedAutoencoder(tiny(kind), 8, 1, 2))
+    model = awake(rng, MaskedAutoencoder(tiny(rng, kind), 8, 1, 2))
     arguments = (
-        model, twin, AdamW(model.parameters(), lr=3e-3), torch.optim.AdamW(twin.parameters(), lr=3e-3), to_scale(),
+        model, twin, AdamW(model.parameters(), lr=3e-3), torch.optim.AdamW(twin.parameters(), lr=3e-3), to_scale(rng),
         ShardedLoss(model, loss, 2), twin,
     )  # fmt: skip
     if loss is masked_loss:
@@ -575,17 +577,17 @@ def test_pre_training_in_lockstep_with_pytorch(loss, kind):
         (np.array([[0, -1], [1, 2]]), "patches from 0 to 5, got -1 to 2"),
     ],
 )
-def test_patch_numbers_that_do_not_fit(numbers, message):
+def test_patch_numbers_that_do_not_fit(numbers, message, rng):
     with pytest.raises(ValueError, match=re.escape(message)):
-        MaskedAutoencoder(tiny())(images(2), numbers, masks(2)[1])
+        MaskedAutoencoder(tiny(rng))(images(rng, 2), numbers, masks(rng, 2)[1])
 
 
-def test_pre_training_changes_the_model_that_is_fine_tuned():
+def test_pre_training_changes_the_model_that_is_fine_tuned(rng):
     """The autoencoder holds the model, not a copy, and its loss reaches all of it but the head."""
-    model = tiny()
+    model = tiny(rng)
     autoencoder = MaskedAutoencoder(model)
     assert autoencoder.encoder is model
-    total, _ = masked_loss(autoencoder, images(3), *masks(3))
+    total, _ = masked_loss(autoencoder, images(rng, 3), *masks(rng, 3))
     total.backward()
     silent = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     assert silent == ["head.weight", "head.bias"]
@@ -596,8 +598,8 @@ def test_pre_training_changes_the_model_that_is_fine_tuned():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_maps_are_the_weights_that_the_model_uses(kind):
-    model, x = tiny(kind, dropout=0.3).to(np.float64), images(2)
+def test_maps_are_the_weights_that_the_model_uses(kind, rng):
+    model, x = tiny(rng, kind, dropout=0.3).to(np.float64), images(rng, 2)
     maps = inside.attention_maps(model, x)
     T = 6 if kind == "mean" else 7
     assert maps.shape == (2, 2, 3, T, T) and model.training
@@ -610,8 +612,8 @@ def test_maps_are_the_weights_that_the_model_uses(kind):
     np.testing.assert_allclose(block.attn.proj(Tensor(mixed)).data, block.attn(block.norm1(Tensor(z))).data, rtol=1e-9)
 
 
-def test_hidden_states_begin_with_the_embedding_and_end_with_the_answer():
-    model, x = tiny(dropout=0.3).to(np.float64), images(2)
+def test_hidden_states_begin_with_the_embedding_and_end_with_the_answer(rng):
+    model, x = tiny(rng, dropout=0.3).to(np.float64), images(rng, 2)
     states = inside.hidden_states(model, x)
     assert len(states) == 3 and model.training
     model.eval()
@@ -619,14 +621,14 @@ def test_hidden_states_begin_with_the_embedding_and_end_with_the_answer():
     np.testing.assert_allclose(model.head(model.norm(Tensor(states[-1]))[:, 0]).data, model(x).data, rtol=1e-12)
 
 
-def test_where_the_class_token_looks():
-    model, x = tiny(), images(2)
+def test_where_the_class_token_looks(rng):
+    model, x = tiny(rng), images(rng, 2)
     maps = inside.attention_maps(model, x)
     looks = inside.class_attention(model, x)
     assert looks.shape == (2, 2, 3, 2, 3)
     assert looks[1, 0, 2, 1, 0] == maps[1, 0, 2, 0, 1 + 3]
     with pytest.raises(ValueError, match="a model with a class token"):
-        inside.class_attention(tiny("mean"), x)
+        inside.class_attention(tiny(rng, "mean"), x)
 
 
 def test_rollout_by_hand():
@@ -641,8 +643,8 @@ def test_rollout_by_hand():
 
 
 @pytest.mark.parametrize("kind", ["class", "mean"])
-def test_what_is_seen_sums_to_one_and_lies_where_attention_went(kind):
-    model, x = tiny(kind), images(3)
+def test_what_is_seen_sums_to_one_and_lies_where_attention_went(kind, rng):
+    model, x = tiny(rng, kind), images(rng, 3)
     found = inside.seen(model, x)
     assert found.shape == (3, 2, 3)
     np.testing.assert_allclose(found.sum(axis=(1, 2)), 1, rtol=1e-5)
@@ -651,9 +653,9 @@ def test_what_is_seen_sums_to_one_and_lies_where_attention_went(kind):
     np.testing.assert_allclose(found[1].reshape(-1), row / row.sum(), rtol=1e-5)
 
 
-def test_heads_that_look_nowhere_and_everywhere_have_the_distances_on_paper(monkeypatch):
+def test_heads_that_look_nowhere_and_everywhere_have_the_distances_on_paper(monkeypatch, rng):
     """A grid of 2 × 3 patches of 4 pixels: to itself 0; evenly, the mean of all distances."""
-    model, x = tiny("class"), images(1)
+    model, x = tiny(rng, "class"), images(rng, 1)
     near, even = np.eye(7), np.full((7, 7), 1 / 7)
     monkeypatch.setattr(inside, "attention_maps", lambda *a: np.stack([near, even])[None, None])
     places = [(i, j) for i in range(2) for j in range(3)]
@@ -661,8 +663,8 @@ def test_heads_that_look_nowhere_and_everywhere_have_the_distances_on_paper(monk
     np.testing.assert_allclose(inside.attention_distance(model, x), [[0, 4 * mean]], atol=1e-12)
 
 
-def test_similarities_of_positions():
-    model = tiny()
+def test_similarities_of_positions(rng):
+    model = tiny(rng)
     similarity = inside.position_similarity(model)
     assert similarity.shape == (2, 3, 2, 3)
     np.testing.assert_allclose(np.einsum("ijij->ij", similarity), 1, rtol=1e-5)
@@ -671,8 +673,8 @@ def test_similarities_of_positions():
     assert similarity[0, 1, 1, 2] == pytest.approx(cosine, rel=1e-5)
 
 
-def test_filters_are_the_directions_in_which_the_first_matrix_varies():
-    model = tiny()
+def test_filters_are_the_directions_in_which_the_first_matrix_varies(rng):
+    model = tiny(rng)
     weight = model.patch_embed.proj.weight.data
     direction = rng.standard_normal(weight[0].shape)
     weight[...] = np.arange(12).reshape(-1, 1, 1, 1) * direction
@@ -681,8 +683,8 @@ def test_filters_are_the_directions_in_which_the_first_matrix_varies():
     assert abs((found[0] * direction).sum()) == pytest.approx(np.linalg.norm(direction), rel=1e-5)
 
 
-def test_looking_is_not_on_the_tape():
-    model, x = tiny(), images(2)
+def test_looking_is_not_on_the_tape(rng):
+    model, x = tiny(rng), images(rng, 2)
     inside.attention_maps(model, x)
     loss = cross_entropy(model(x), np.array([0, 1]))
     loss.backward()

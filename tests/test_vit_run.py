@@ -30,7 +30,6 @@ SHIPPED = Path(str(resources.files("scratch.models.vit"))) / "weights.safetensor
 RATES = [0.005, 0.01, 0.01, 0.01 * 0.853553390593, 0.005, 0.01 * 0.146446609407]  # 2 steps up, 4 along a cosine
 SHORT: dict = {"patch_size": 14, "dim": 8, "depth": 1, "heads": 2, "steps": 6, "evaluate_every": 3, "warmup": 2,
                "clip": 0.5, "lr": 0.01, "weight_decay": 0.3, "batch_size": 16}  # fmt: skip
-rng = np.random.default_rng(0)
 
 
 def some_digits(dtype=np.float64) -> Splits:
@@ -228,7 +227,7 @@ def test_every_preset_builds_its_model():
 
 
 @pytest.mark.parametrize(("pool", "pretrain"), [("class", 2), ("mean", 0)])
-def test_every_picture_is_drawn(pool, pretrain, tmp_path):
+def test_every_picture_is_drawn(pool, pretrain, tmp_path, rng):
     data = some_digits(np.float32)
     model = vit.build(Settings(**SHORT, pool=pool), 1, 10)
     for parameter in model.parameters():
@@ -307,11 +306,11 @@ def test_what_can_not_be_sampled(tmp_path, monkeypatch):
 TINY = Settings(**SHORT)
 
 
-def images(n: int) -> np.ndarray:
+def images(rng: np.random.Generator, n: int) -> np.ndarray:
     return rng.standard_normal((n, 1, 28, 28)).astype(np.float32)
 
 
-def awake(model: VisionTransformer) -> VisionTransformer:
+def awake(rng: np.random.Generator, model: VisionTransformer) -> VisionTransformer:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data[...] = 0.3 * rng.standard_normal(parameter.shape)
@@ -323,26 +322,26 @@ def moved(x: np.ndarray) -> np.ndarray:
     return np.concatenate([x[..., 14:], x[..., :14]], axis=-1)
 
 
-def test_without_positions_patches_may_change_places():
-    x, settings = images(3), Settings(**SHORT, pool="mean")
-    bag, model = awake(ablations.without_positions(settings, 1, 10)), awake(vit.build(settings, 1, 10))
+def test_without_positions_patches_may_change_places(rng):
+    x, settings = images(rng, 3), Settings(**SHORT, pool="mean")
+    bag, model = awake(rng, ablations.without_positions(settings, 1, 10)), awake(rng, vit.build(settings, 1, 10))
     np.testing.assert_allclose(bag(moved(x)).data, bag(x).data, rtol=1e-4, atol=1e-5)
     model.pos_embed.data *= 10  # as large as what the patches give
     assert np.abs(model(moved(x)).data - model(x).data).max() > 1e-2
     assert not bag.pos_embed.requires_grad and not bag.pos_embed.data.any()
 
 
-def test_without_attention_a_patch_changes_its_own_token_only():
-    x = images(1)
+def test_without_attention_a_patch_changes_its_own_token_only(rng):
+    x = images(rng, 1)
     other = x.copy()
     other[..., :14, :14] += 1
-    model = awake(ablations.without_attention(Settings(**SHORT, pool="mean"), 1, 10))
+    model = awake(rng, ablations.without_attention(Settings(**SHORT, pool="mean"), 1, 10))
     difference = np.abs(model.features(other).data - model.features(x).data).max(axis=2)[0]
     assert difference[0] > 1e-2 and not difference[1:].any()
 
 
-def test_shuffled_patches_are_the_same_ones():
-    x = images(2)
+def test_shuffled_patches_are_the_same_ones(rng):
+    x = images(rng, 2)
     manual_seed(0)
     model = ablations.shuffled(TINY, 1, 10)
     manual_seed(0)

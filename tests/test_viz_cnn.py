@@ -16,7 +16,6 @@ from scratch.tensor import Tensor
 from scratch.viz import pairs, style
 
 ROOT = Path(__file__).resolve().parent.parent
-rng = np.random.default_rng(0)
 
 
 def drawn(axes) -> list:
@@ -56,7 +55,7 @@ assert "matplotlib.pyplot" not in sys.modules
 # -- filters and maps -------------------------------------------------------------------------------------------
 
 
-def test_filters_lie_by_output_and_input_on_one_scale_around_zero():
+def test_filters_lie_by_output_and_input_on_one_scale_around_zero(rng):
     weight = rng.normal(size=(5, 3, 2, 4))
     board = viz.filter_grid(Tensor(weight), outputs=4, inputs=2, title="conv2").axes[0]
     assert len(board.images) == 8
@@ -73,7 +72,7 @@ def test_filters_lie_by_output_and_input_on_one_scale_around_zero():
             viz.filter_grid(wrong)
 
 
-def test_maps_of_a_stage_are_those_that_vary_most_on_the_rows_own_scale():
+def test_maps_of_a_stage_are_those_that_vary_most_on_the_rows_own_scale(rng):
     first, second = rng.normal(size=(1, 6, 4, 5)), rng.normal(size=(3, 2, 2)) * 9
     first[0, [1, 4]] = 7.0  # constant: nothing to see
     image = rng.random((3, 8, 10))
@@ -99,7 +98,7 @@ def test_maps_of_a_stage_are_those_that_vary_most_on_the_rows_own_scale():
 # -- where in the image -----------------------------------------------------------------------------------------
 
 
-def test_heat_lies_over_the_whole_image_and_is_scaled_to_its_largest():
+def test_heat_lies_over_the_whole_image_and_is_scaled_to_its_largest(rng):
     image, positive, signed = rng.random((3, 8, 12)), rng.random((2, 3)) * 5, rng.normal(size=(8, 12))
     figure = viz.heat_maps(image, {"cam": positive, "hidden": signed}, title="cat")
     plain, cam, hidden = figure.axes[:3]
@@ -143,7 +142,7 @@ def test_the_frame_of_the_theoretical_field_is_centred_and_of_its_size():
 # -- pairs ------------------------------------------------------------------------------------------------------
 
 
-def test_adversarial_pairs_share_the_scale_of_their_row():
+def test_adversarial_pairs_share_the_scale_of_their_row(rng):
     before = rng.random((2, 1, 4, 5))
     after = before + 0.1 * np.sign(rng.normal(size=before.shape)) * [[[[1]]], [[[0.5]]]]
     figure = viz.adversarial_pairs(before, after, ["3, 99 %", "5, 80 %"], ["8, 60 %", "6, 51 %"], title="ε = 0.1")
@@ -162,7 +161,7 @@ def test_adversarial_pairs_share_the_scale_of_their_row():
         viz.adversarial_pairs(before, after, ["a"], ["c", "d"])
 
 
-def test_masks_differ_by_colour_and_hatch_and_mistakes_are_crossed():
+def test_masks_differ_by_colour_and_hatch_and_mistakes_are_crossed(rng):
     truth = np.zeros((1, 6, 7), int)
     truth[0, 1:3, 1:4], truth[0, 4:6, 5:7] = 1, 2
     predicted = truth.copy()

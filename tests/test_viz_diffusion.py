@@ -8,8 +8,6 @@ from scratch import viz
 from scratch.viz import films
 from scratch.viz import planes as plane
 
-rng = np.random.default_rng(0)
-
 
 def frames_of(path) -> list:
     with Image.open(path) as film:
@@ -20,7 +18,7 @@ def frames_of(path) -> list:
     return seen
 
 
-def test_clouds_show_every_set_over_one_range():
+def test_clouds_show_every_set_over_one_range(rng):
     sets = [rng.normal(size=(5, 2)), 3 * rng.normal(size=(9, 2)), rng.normal(size=(2500, 2))]
     figure = viz.clouds(sets, ["a", "b", "c"], columns=2, title="three")
     panels = figure.axes[:3]
@@ -41,7 +39,7 @@ def test_clouds_take_limits():
     assert axes.get_xlim() == (-1, 2) and axes.get_ylim() == (-3, 4)
 
 
-def test_arrows_point_as_the_vectors_and_the_longest_spans_one_and_a_half_cells():
+def test_arrows_point_as_the_vectors_and_the_longest_spans_one_and_a_half_cells(rng):
     line = np.array([0.0, 2.0, 4.0])
     places = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
     vectors = rng.normal(size=(2, 9, 2))
@@ -82,7 +80,7 @@ def test_a_film_of_images_changes_images_and_titles(tmp_path):
     assert gif.stat().st_size < films.MAX_GIF and still == tmp_path / "a.png" and still.is_file()
 
 
-def test_each_frame_shows_its_own(tmp_path, monkeypatch):
+def test_each_frame_shows_its_own(tmp_path, monkeypatch, rng):
     shown = []
 
     def film(page, show, count, *_):
@@ -101,7 +99,7 @@ def test_each_frame_shows_its_own(tmp_path, monkeypatch):
         np.testing.assert_array_equal(data, expected)
 
 
-def test_a_film_too_large_is_drawn_smaller_or_refused(tmp_path):
+def test_a_film_too_large_is_drawn_smaller_or_refused(tmp_path, rng):
     frames = rng.random((2, 3, 8, 8))
     large, _ = viz.image_film(frames, ["a", "b"], tmp_path / "a.gif", hold=0)
     limit = large.stat().st_size - 1

@@ -5,11 +5,9 @@ import pytest
 
 from scratch import Tensor, viz
 
-rng = np.random.default_rng(0)
-
 
 @pytest.mark.parametrize("names", [None, tuple("abc"), ("cat", "dog", "owl")])
-def test_every_class_has_its_points_and_its_own_mark(names):
+def test_every_class_has_its_points_and_its_own_mark(names, rng):
     points, labels = rng.standard_normal((20, 2)), np.arange(20) % 3
     figure = viz.class_scatter(Tensor(points), labels, names, title="codes")
     drawn = figure.axes[0].collections

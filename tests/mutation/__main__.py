@@ -119,6 +119,7 @@ def try_out(
     runner = Runner(Options(root, asked.jobs, asked.limit, LEFT_OUT), trees, todo, report)
     sys.path.insert(0, str(root))
     quiet = "-q -s --tb=no --assert=plain -p no:cacheprovider -p no:faulthandler --no-header --no-summary".split()
+    quiet += ["-p", "no:randomly"]  # the runner chooses the order: fast tests of each fault first
     tests = [str(root / path) for path in asked.tests]
     code = pytest.main([*quiet, f"--rootdir={root}", *tests], plugins=[runner])
     if runner.failing:

@@ -12,7 +12,6 @@ from scratch.layers import (
 )
 from tests.parity import Case
 
-rng = np.random.default_rng(4)
 T, S = 4, 5
 VISIBLE = np.array([[1, 0, 1, 1, 0], [1, 1, 1, 1, 1], [0, 0, 0, 1, 0], [0, 1, 0, 0, 1]], bool)  # (T, S)
 HIDDEN = ~VISIBLE
@@ -21,12 +20,12 @@ PADDED = np.array([[0, 0, 0, 1, 1], [0, 0, 0, 0, 1]], bool)  # (B, S)
 PADDED_T = np.array([[0, 0, 0, 1], [0, 0, 0, 0]], bool)  # (B, T)
 
 
-def values(*shape):
+def values(rng, *shape):
     return rng.standard_normal(shape)
 
 
-def function(name, q, k, v, mask=None, **options):
-    inputs = tuple(values(*shape) for shape in (q, k, v))
+def function(rng, name, q, k, v, mask=None, **options):
+    inputs = tuple(values(rng, *shape) for shape in (q, k, v))
 
     def theirs():
         from torch.nn import functional as F
@@ -97,69 +96,79 @@ def mha(inputs, name="", call=None, arguments=(6, 2), training=True, **options):
 
 
 Q, K, V = (2, 3, T, 6), (2, 3, S, 6), (2, 3, S, 2)
-x, memory = values(2, T, 6), values(2, S, 6)
 ENCODER, DECODER = TransformerEncoderLayer, TransformerDecoderLayer
 SMALL = {"dropout": 0.0, "batch_first": True}
 
-CASES = [
-    function("", Q, K, V),
-    function(" of matrices", (T, 6), (S, 6), (S, 2)),
-    function(" without heads", (3, T, 6), (3, S, 6), (3, S, 2)),
-    function(", three batch axes", (2, 1, 3, T, 6), (2, 1, 3, S, 6), (2, 1, 3, S, 2)),
-    function(", one query, one key", (2, 3, 1, 6), (2, 3, 1, 6), (2, 3, 1, 2)),
-    function(", scale", Q, K, V, scale=0.3),
-    function(", causal", Q, (2, 3, T, 6), (2, 3, T, 2), is_causal=True),
-    function(", causal, more keys", Q, K, V, is_causal=True),
-    function(", causal, fewer keys", K, (2, 3, T, 6), (2, 3, T, 2), is_causal=True),
-    function(", bool mask", Q, K, V, VISIBLE),
-    function(", bool mask of each batch", Q, K, V, ~PADDED[:, None, None, :]),
-    function(", bool mask with a row of False", Q, K, V, VISIBLE & np.array([[1], [1], [0], [1]], bool)),
-    function(", float mask", Q, K, V, values(T, S)),
-    function(", float mask of each head", Q, K, V, values(3, 1, S)),
-    function(", float mask of all", Q, K, V, values(2, 3, T, S)),
-    function(", large float mask", Q, K, V, 300 * values(2, 1, T, S)),
-    function(", grouped heads", (2, 6, T, 4), (2, 3, S, 4), (2, 3, S, 2), enable_gqa=True),
-    function(", one key head", (2, 3, T, 4), (2, 1, S, 4), (2, 1, S, 2), enable_gqa=True),
-    function(", grouped, causal", (2, 4, T, 4), (2, 2, S, 4), (2, 2, S, 2), is_causal=True, enable_gqa=True),
-    function(", grouped, mask", (2, 4, T, 4), (2, 2, S, 4), (2, 2, S, 2), values(2, 4, T, S), enable_gqa=True),
-    function(", everything dropped", Q, K, V, dropout_p=1.0),
-    mha((x,)),
-    mha((x,), " with weights", {"part": 1}),
-    mha((x,), " with every head's weights", {"part": 1, "average_attn_weights": False}),
-    mha((x,), " with weights, the output", {"part": 0}),
-    mha((x, memory, memory.copy()), " to another sequence"),
-    mha((x, memory, memory.copy()), " to another sequence, masked", {"attn_mask": HIDDEN}),
-    mha((x, memory, memory.copy()), ", float mask", {"attn_mask": values(T, S)}),
-    mha((x, memory, memory.copy()), ", mask of every head", {"attn_mask": values(4, T, S)}),
-    mha((x, memory, memory.copy()), ", padding", {"key_padding_mask": PADDED}),
-    mha((x, memory, memory.copy()), ", float padding", {"key_padding_mask": values(2, S)}),
-    mha((x, memory, memory.copy()), ", mask and padding, weights",
-        {"attn_mask": HIDDEN & (np.arange(S) != 3), "key_padding_mask": PADDED & (np.arange(S) == 4), "part": 1}),
-    mha((x,), ", causal", {"attn_mask": CAUSAL, "is_causal": True}),
-    mha((x,), ", causal and padding", {"attn_mask": CAUSAL, "key_padding_mask": PADDED_T, "is_causal": True}),
-    mha((x,), bias=False),
-    mha((x, values(2, S, 3), values(2, S, 4)), kdim=3, vdim=4),
-    mha((x, memory, values(2, S, 4)), vdim=4, bias=False),
-    mha((x, memory, memory.copy()), dropout=0.5, training=False),
-    mha((x,), ", evaluation without noise, weights", {"part": 1}, dropout=0.5, training=False),
-    module(MultiheadAttention, (6, 3), (values(T, 2, 6), values(S, 2, 6), values(S, 2, 6)), ", time first"),
-    module(MultiheadAttention, (6, 3), (values(T, 2, 6),), ", time first, weights", {"part": 1}),
-    module(MultiheadAttention, (6, 3), (values(T, 6), values(S, 6), values(S, 6)), ", no batch"),
-    module(MultiheadAttention, (6, 3), (values(T, 6),), ", no batch, weights", {"part": 1}),
-    module(ENCODER, (6, 2, 4), (x,), **SMALL),
-    module(ENCODER, (6, 2, 4), (x,), **SMALL, norm_first=True),
-    module(ENCODER, (6, 2, 4), (x,), **SMALL, activation="gelu", layer_norm_eps=0.3),
-    module(ENCODER, (6, 2, 4), (x,), **SMALL, bias=False),
-    module(ENCODER, (6, 2, 4), (x,), ", masks", {"src_mask": CAUSAL, "src_key_padding_mask": PADDED_T}, **SMALL),
-    module(ENCODER, (6, 2, 4), (values(T, 2, 6),), ", time first", dropout=0.0),
-    module(ENCODER, (6, 2, 4), (x,), training=False, batch_first=True),
-    module(DECODER, (6, 2, 4), (x, memory), **SMALL),
-    module(DECODER, (6, 2, 4), (x, memory), **SMALL, norm_first=True),
-    module(DECODER, (6, 2, 4), (x, memory), ", masks", {
-        "tgt_mask": CAUSAL, "memory_mask": HIDDEN & (np.arange(S) != 2), "tgt_key_padding_mask": PADDED_T,
-        "memory_key_padding_mask": PADDED & (np.arange(S) >= 3),
-    }, **SMALL),
-    module(DECODER, (6, 2, 4), (values(T, 2, 6), values(S, 2, 6)), ", time first", dropout=0.0, bias=False),
-    module(TransformerEncoder, ((ENCODER, (6, 2, 4), SMALL), 2), (x,), enable_nested_tensor=False),
-    module(TransformerDecoder, ((DECODER, (6, 2, 4), {**SMALL, "bias": False}), 2), (x, memory)),
-]  # fmt: skip
+
+def cases():
+    rng = np.random.default_rng(4)
+    x, memory = values(rng, 2, T, 6), values(rng, 2, S, 6)
+    return [
+        function(rng, "", Q, K, V),
+        function(rng, " of matrices", (T, 6), (S, 6), (S, 2)),
+        function(rng, " without heads", (3, T, 6), (3, S, 6), (3, S, 2)),
+        function(rng, ", three batch axes", (2, 1, 3, T, 6), (2, 1, 3, S, 6), (2, 1, 3, S, 2)),
+        function(rng, ", one query, one key", (2, 3, 1, 6), (2, 3, 1, 6), (2, 3, 1, 2)),
+        function(rng, ", scale", Q, K, V, scale=0.3),
+        function(rng, ", causal", Q, (2, 3, T, 6), (2, 3, T, 2), is_causal=True),
+        function(rng, ", causal, more keys", Q, K, V, is_causal=True),
+        function(rng, ", causal, fewer keys", K, (2, 3, T, 6), (2, 3, T, 2), is_causal=True),
+        function(rng, ", bool mask", Q, K, V, VISIBLE),
+        function(rng, ", bool mask of each batch", Q, K, V, ~PADDED[:, None, None, :]),
+        function(rng, ", bool mask with a row of False", Q, K, V, VISIBLE & np.array([[1], [1], [0], [1]], bool)),
+        function(rng, ", float mask", Q, K, V, values(rng, T, S)),
+        function(rng, ", float mask of each head", Q, K, V, values(rng, 3, 1, S)),
+        function(rng, ", float mask of all", Q, K, V, values(rng, 2, 3, T, S)),
+        function(rng, ", large float mask", Q, K, V, 300 * values(rng, 2, 1, T, S)),
+        function(rng, ", grouped heads", (2, 6, T, 4), (2, 3, S, 4), (2, 3, S, 2), enable_gqa=True),
+        function(rng, ", one key head", (2, 3, T, 4), (2, 1, S, 4), (2, 1, S, 2), enable_gqa=True),
+        function(rng, ", grouped, causal", (2, 4, T, 4), (2, 2, S, 4), (2, 2, S, 2), is_causal=True, enable_gqa=True),
+        function(
+            rng, ", grouped, mask", (2, 4, T, 4), (2, 2, S, 4), (2, 2, S, 2), values(rng, 2, 4, T, S), enable_gqa=True,
+        ),
+        function(rng, ", everything dropped", Q, K, V, dropout_p=1.0),
+        mha((x,)),
+        mha((x,), " with weights", {"part": 1}),
+        mha((x,), " with every head's weights", {"part": 1, "average_attn_weights": False}),
+        mha((x,), " with weights, the output", {"part": 0}),
+        mha((x, memory, memory.copy()), " to another sequence"),
+        mha((x, memory, memory.copy()), " to another sequence, masked", {"attn_mask": HIDDEN}),
+        mha((x, memory, memory.copy()), ", float mask", {"attn_mask": values(rng, T, S)}),
+        mha((x, memory, memory.copy()), ", mask of every head", {"attn_mask": values(rng, 4, T, S)}),
+        mha((x, memory, memory.copy()), ", padding", {"key_padding_mask": PADDED}),
+        mha((x, memory, memory.copy()), ", float padding", {"key_padding_mask": values(rng, 2, S)}),
+        mha((x, memory, memory.copy()), ", mask and padding, weights",
+            {"attn_mask": HIDDEN & (np.arange(S) != 3), "key_padding_mask": PADDED & (np.arange(S) == 4), "part": 1}),
+        mha((x,), ", causal", {"attn_mask": CAUSAL, "is_causal": True}),
+        mha((x,), ", causal and padding", {"attn_mask": CAUSAL, "key_padding_mask": PADDED_T, "is_causal": True}),
+        mha((x,), bias=False),
+        mha((x, values(rng, 2, S, 3), values(rng, 2, S, 4)), kdim=3, vdim=4),
+        mha((x, memory, values(rng, 2, S, 4)), vdim=4, bias=False),
+        mha((x, memory, memory.copy()), dropout=0.5, training=False),
+        mha((x,), ", evaluation without noise, weights", {"part": 1}, dropout=0.5, training=False),
+        module(
+            MultiheadAttention, (6, 3), (values(rng, T, 2, 6), values(rng, S, 2, 6), values(rng, S, 2, 6)),
+            ", time first",
+        ),
+        module(MultiheadAttention, (6, 3), (values(rng, T, 2, 6),), ", time first, weights", {"part": 1}),
+        module(MultiheadAttention, (6, 3), (values(rng, T, 6), values(rng, S, 6), values(rng, S, 6)), ", no batch"),
+        module(MultiheadAttention, (6, 3), (values(rng, T, 6),), ", no batch, weights", {"part": 1}),
+        module(ENCODER, (6, 2, 4), (x,), **SMALL),
+        module(ENCODER, (6, 2, 4), (x,), **SMALL, norm_first=True),
+        module(ENCODER, (6, 2, 4), (x,), **SMALL, activation="gelu", layer_norm_eps=0.3),
+        module(ENCODER, (6, 2, 4), (x,), **SMALL, bias=False),
+        module(ENCODER, (6, 2, 4), (x,), ", masks", {"src_mask": CAUSAL, "src_key_padding_mask": PADDED_T}, **SMALL),
+        module(ENCODER, (6, 2, 4), (values(rng, T, 2, 6),), ", time first", dropout=0.0),
+        module(ENCODER, (6, 2, 4), (x,), training=False, batch_first=True),
+        module(DECODER, (6, 2, 4), (x, memory), **SMALL),
+        module(DECODER, (6, 2, 4), (x, memory), **SMALL, norm_first=True),
+        module(DECODER, (6, 2, 4), (x, memory), ", masks", {
+            "tgt_mask": CAUSAL, "memory_mask": HIDDEN & (np.arange(S) != 2), "tgt_key_padding_mask": PADDED_T,
+            "memory_key_padding_mask": PADDED & (np.arange(S) >= 3),
+        }, **SMALL),
+        module(
+            DECODER, (6, 2, 4), (values(rng, T, 2, 6), values(rng, S, 2, 6)), ", time first", dropout=0.0, bias=False,
+        ),
+        module(TransformerEncoder, ((ENCODER, (6, 2, 4), SMALL), 2), (x,), enable_nested_tensor=False),
+        module(TransformerDecoder, ((DECODER, (6, 2, 4), {**SMALL, "bias": False}), 2), (x, memory)),
+    ]  # fmt: skip

@@ -16,10 +16,8 @@ from scratch.layers import (
 )
 from tests.parity import Case
 
-rng = np.random.default_rng(11)
 
-
-def layer_case(ours, shape, *arguments, **options):
+def layer_case(rng, ours, shape, *arguments, **options):
     shown = [*map(str, arguments), *(f"{key}={value}" for key, value in options.items())]
 
     def theirs():
@@ -39,7 +37,7 @@ def layer_case(ours, shape, *arguments, **options):
     return Case(title, (rng.standard_normal(shape),), lambda: ours(*arguments, **options), theirs, module=True)
 
 
-def function_case(ours, *shapes, **options):
+def function_case(rng, ours, *shapes, **options):
     def theirs():
         from torch.nn import functional as F
 
@@ -51,7 +49,7 @@ def function_case(ours, *shapes, **options):
     return Case(title, inputs, lambda *tensors: ours(*tensors, **options), theirs)
 
 
-def asymmetric_case():
+def asymmetric_case(rng):
     """Padding that differs from side to side: PyTorch pads first."""
 
     def theirs():
@@ -66,7 +64,7 @@ def asymmetric_case():
     )  # fmt: skip
 
 
-def output_size_case():
+def output_size_case(rng):
     def theirs():
         from torch import nn
 
@@ -84,42 +82,48 @@ def output_size_case():
     return Case("ConvTranspose2d with an output_size", (x,), lambda: Sized(4, 3, 3, (2, 3), 1), theirs, module=True)
 
 
-CASES = [
-    layer_case(Conv2d, (2, 3, 5, 6), 3, 4, 3),
-    layer_case(Conv2d, (2, 3, 5, 6), 3, 4, (3, 2), padding=1),
-    layer_case(Conv2d, (2, 3, 5, 6), 3, 4, 3, 2, 1),
-    layer_case(Conv2d, (2, 3, 7, 8), 3, 4, 3, (2, 3), (0, 2)),
-    layer_case(Conv2d, (2, 3, 9, 8), 3, 4, (3, 2), (1, 2), (2, 1), (2, 3)),
-    layer_case(Conv2d, (2, 4, 5, 6), 4, 6, 3, 2, 1, 1, 2),
-    layer_case(Conv2d, (2, 5, 6, 4), 5, 5, 3, padding=1, groups=5, bias=False),
-    layer_case(Conv2d, (2, 3, 6, 5), 3, 6, 3, 2, 1, groups=3, dilation=2),
-    layer_case(Conv2d, (2, 5, 4, 3), 5, 2, 1),
-    layer_case(Conv2d, (2, 5, 4, 7), 5, 2, 1, 2, 1),
-    layer_case(Conv2d, (2, 3, 5, 4), 3, 2, (5, 4)),
-    layer_case(Conv2d, (2, 1, 6, 7), 1, 3, 5, padding=2),
-    layer_case(Conv2d, (2, 3, 5, 6), 3, 4, 3, padding="same"),
-    layer_case(Conv2d, (2, 3, 5, 6), 3, 4, (4, 3), padding="same", dilation=(1, 2)),
-    layer_case(Conv2d, (2, 3, 5, 6), 3, 4, (2, 4), padding="same", dilation=(3, 1)),
-    layer_case(Conv2d, (2, 3, 5, 6), 3, 4, 3, 2, padding="valid"),
-    layer_case(Conv2d, (2, 2, 3, 4), 2, 3, (2, 3), padding=(3, 5)),
-    layer_case(Conv1d, (2, 3, 8), 3, 4, 3),
-    layer_case(Conv1d, (2, 4, 9), 4, 6, 3, 2, 2, 2, 2),
-    layer_case(Conv1d, (2, 3, 7), 3, 3, 4, padding="same", groups=3, bias=False),
-    layer_case(ConvTranspose2d, (2, 3, 4, 5), 3, 4, 3),
-    layer_case(ConvTranspose2d, (2, 3, 4, 5), 3, 4, 2, 2),
-    layer_case(ConvTranspose2d, (2, 3, 4, 5), 3, 4, 3, 2, 1, 1),
-    layer_case(ConvTranspose2d, (2, 4, 3, 5), 4, 6, (3, 2), (3, 2), (1, 2), (2, 0), 2),
-    layer_case(ConvTranspose2d, (2, 3, 4, 5), 3, 4, (2, 3), (1, 2), (1, 0), 0, 1, False, (2, 3)),
-    layer_case(ConvTranspose2d, (2, 4, 3, 2), 4, 4, 3, 2, padding=1, groups=4),
-    layer_case(ConvTranspose2d, (2, 3, 4, 2), 3, 2, 2, dilation=3, output_padding=2),
-    layer_case(ConvTranspose2d, (2, 3, 5, 4), 3, 2, 1, 3),
-    layer_case(ConvTranspose1d, (2, 3, 5), 3, 4, 3, 2, 1, 1),
-    layer_case(ConvTranspose1d, (2, 4, 5), 4, 6, 3, 2, 0, 0, 2, False, 2),
-    function_case(conv2d, (2, 4, 5, 6), (6, 2, 3, 2), (6,), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2),
-    function_case(conv2d, (1, 3, 4, 5), (2, 3, 2, 3)),
-    function_case(conv1d, (2, 4, 7), (6, 2, 3), (6,), stride=2, padding=1, groups=2),
-    function_case(conv_transpose2d, (2, 4, 3, 5), (4, 3, 3, 2), (6,), stride=2, padding=1, groups=2, dilation=(1, 2)),
-    function_case(conv_transpose1d, (2, 3, 5), (3, 2, 4), stride=3, output_padding=2),
-    asymmetric_case(),
-    output_size_case(),
-]
+def cases():
+    rng = np.random.default_rng(11)
+    return [
+        layer_case(rng, Conv2d, (2, 3, 5, 6), 3, 4, 3),
+        layer_case(rng, Conv2d, (2, 3, 5, 6), 3, 4, (3, 2), padding=1),
+        layer_case(rng, Conv2d, (2, 3, 5, 6), 3, 4, 3, 2, 1),
+        layer_case(rng, Conv2d, (2, 3, 7, 8), 3, 4, 3, (2, 3), (0, 2)),
+        layer_case(rng, Conv2d, (2, 3, 9, 8), 3, 4, (3, 2), (1, 2), (2, 1), (2, 3)),
+        layer_case(rng, Conv2d, (2, 4, 5, 6), 4, 6, 3, 2, 1, 1, 2),
+        layer_case(rng, Conv2d, (2, 5, 6, 4), 5, 5, 3, padding=1, groups=5, bias=False),
+        layer_case(rng, Conv2d, (2, 3, 6, 5), 3, 6, 3, 2, 1, groups=3, dilation=2),
+        layer_case(rng, Conv2d, (2, 5, 4, 3), 5, 2, 1),
+        layer_case(rng, Conv2d, (2, 5, 4, 7), 5, 2, 1, 2, 1),
+        layer_case(rng, Conv2d, (2, 3, 5, 4), 3, 2, (5, 4)),
+        layer_case(rng, Conv2d, (2, 1, 6, 7), 1, 3, 5, padding=2),
+        layer_case(rng, Conv2d, (2, 3, 5, 6), 3, 4, 3, padding="same"),
+        layer_case(rng, Conv2d, (2, 3, 5, 6), 3, 4, (4, 3), padding="same", dilation=(1, 2)),
+        layer_case(rng, Conv2d, (2, 3, 5, 6), 3, 4, (2, 4), padding="same", dilation=(3, 1)),
+        layer_case(rng, Conv2d, (2, 3, 5, 6), 3, 4, 3, 2, padding="valid"),
+        layer_case(rng, Conv2d, (2, 2, 3, 4), 2, 3, (2, 3), padding=(3, 5)),
+        layer_case(rng, Conv1d, (2, 3, 8), 3, 4, 3),
+        layer_case(rng, Conv1d, (2, 4, 9), 4, 6, 3, 2, 2, 2, 2),
+        layer_case(rng, Conv1d, (2, 3, 7), 3, 3, 4, padding="same", groups=3, bias=False),
+        layer_case(rng, ConvTranspose2d, (2, 3, 4, 5), 3, 4, 3),
+        layer_case(rng, ConvTranspose2d, (2, 3, 4, 5), 3, 4, 2, 2),
+        layer_case(rng, ConvTranspose2d, (2, 3, 4, 5), 3, 4, 3, 2, 1, 1),
+        layer_case(rng, ConvTranspose2d, (2, 4, 3, 5), 4, 6, (3, 2), (3, 2), (1, 2), (2, 0), 2),
+        layer_case(rng, ConvTranspose2d, (2, 3, 4, 5), 3, 4, (2, 3), (1, 2), (1, 0), 0, 1, False, (2, 3)),
+        layer_case(rng, ConvTranspose2d, (2, 4, 3, 2), 4, 4, 3, 2, padding=1, groups=4),
+        layer_case(rng, ConvTranspose2d, (2, 3, 4, 2), 3, 2, 2, dilation=3, output_padding=2),
+        layer_case(rng, ConvTranspose2d, (2, 3, 5, 4), 3, 2, 1, 3),
+        layer_case(rng, ConvTranspose1d, (2, 3, 5), 3, 4, 3, 2, 1, 1),
+        layer_case(rng, ConvTranspose1d, (2, 4, 5), 4, 6, 3, 2, 0, 0, 2, False, 2),
+        function_case(
+            rng, conv2d, (2, 4, 5, 6), (6, 2, 3, 2), (6,), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2
+        ),
+        function_case(rng, conv2d, (1, 3, 4, 5), (2, 3, 2, 3)),
+        function_case(rng, conv1d, (2, 4, 7), (6, 2, 3), (6,), stride=2, padding=1, groups=2),
+        function_case(
+            rng, conv_transpose2d, (2, 4, 3, 5), (4, 3, 3, 2), (6,), stride=2, padding=1, groups=2, dilation=(1, 2)
+        ),
+        function_case(rng, conv_transpose1d, (2, 3, 5), (3, 2, 4), stride=3, output_padding=2),
+        asymmetric_case(rng),
+        output_size_case(rng),
+    ]

@@ -18,15 +18,13 @@ from scratch.layers import (
 )
 from tests.parity import Case
 
-rng = np.random.default_rng(2)
 
-
-def values(*shape):
+def values(rng, *shape):
     """Neither centred nor of unit variance, so that every term of the derivative counts."""
     return 1.5 + 0.7 * rng.standard_normal(shape)
 
 
-def case(ours, shape, *arguments, name="", training=True, scale=1.0, **options):
+def case(rng, ours, shape, *arguments, name="", training=True, scale=1.0, **options):
     shown = [*map(str, arguments), *(f"{key}={value}" for key, value in options.items())]
     title = f"{ours.__name__}({', '.join(shown)}) of {shape}{name}{'' if training else ', evaluation'}"
 
@@ -35,7 +33,7 @@ def case(ours, shape, *arguments, name="", training=True, scale=1.0, **options):
 
         return getattr(nn, ours.__name__)(*arguments, **options)
 
-    x = scale * values(*shape)
+    x = scale * values(rng, *shape)
     return Case(title, (x,), lambda: ours(*arguments, **options), theirs, module=True, training=training)
 
 
@@ -48,63 +46,65 @@ def function_case(ours, inputs, name="", **options):
     return Case(f"{ours.__name__}{name}", inputs, lambda *tensors: ours(*tensors, **options), theirs)
 
 
-CASES = [
-    case(LayerNorm, (4, 6), 6),
-    case(LayerNorm, (6,), 6),
-    case(LayerNorm, (2, 4, 3), 3),
-    case(LayerNorm, (2, 4, 3), (4, 3)),
-    case(LayerNorm, (2, 4, 3), [4, 3], name=" as a list"),
-    case(LayerNorm, (4, 6), 6, bias=False),
-    case(LayerNorm, (4, 6), 6, elementwise_affine=False),
-    case(LayerNorm, (4, 6), 6, eps=0.3),
-    case(LayerNorm, (4, 1), 1),
-    case(RMSNorm, (4, 6), 6),
-    case(RMSNorm, (2, 4, 3), (4, 3)),
-    case(RMSNorm, (4, 6), 6, eps=0.3),
-    case(RMSNorm, (4, 6), 6, elementwise_affine=False),
-    case(RMSNorm, (4, 6), 6, name=" near eps", scale=1e-8),  # the default, machine epsilon, is felt
-    case(GroupNorm, (3, 6, 5), 2, 6),
-    case(GroupNorm, (3, 6, 5), 1, 6),
-    case(GroupNorm, (3, 6, 5), 6, 6),
-    case(GroupNorm, (3, 6), 2, 6),
-    case(GroupNorm, (2, 4, 3, 5), 2, 4),
-    case(GroupNorm, (3, 6, 5), 3, 6, affine=False),
-    case(GroupNorm, (3, 6, 5), 3, 6, eps=0.3),
-    case(BatchNorm1d, (5, 3), 3),
-    case(BatchNorm1d, (5, 3), 3, training=False),
-    case(BatchNorm1d, (4, 3, 5), 3),
-    case(BatchNorm1d, (4, 3, 5), 3, training=False),
-    case(BatchNorm1d, (1, 3, 5), 3),
-    case(BatchNorm1d, (1, 3), 3, training=False),
-    case(BatchNorm1d, (5, 3), 3, affine=False),
-    case(BatchNorm1d, (5, 3), 3, affine=False, training=False),
-    case(BatchNorm1d, (5, 3), 3, eps=0.3, momentum=0.7),
-    case(BatchNorm1d, (5, 3), 3, momentum=None),
-    case(BatchNorm1d, (5, 3), 3, track_running_stats=False),
-    case(BatchNorm1d, (5, 3), 3, track_running_stats=False, training=False),
-    function_case(layer_norm, (values(2, 4, 3),), normalized_shape=(4, 3)),
-    function_case(rms_norm, (values(2, 4, 3),), normalized_shape=(4, 3)),
-    function_case(group_norm, (values(2, 6, 3),), num_groups=3),
-    function_case(
-        batch_norm, (values(2, 3, 4, 5),), " of images", running_mean=None, running_var=None, training=True
-    ),
-    case(GroupNorm, (3, 6, 5), 3, 6, bias=False),
-    case(BatchNorm1d, (5, 3), 3, bias=False),
-    case(BatchNorm1d, (5, 3), 3, bias=False, training=False),
-    case(BatchNorm2d, (2, 3, 4, 5), 3),
-    case(BatchNorm2d, (2, 3, 4, 5), 3, training=False),
-    case(BatchNorm2d, (1, 3, 5, 2), 3, momentum=None),
-    case(GroupNorm, (2, 6, 3, 2), 3, 6, eps=0.3),
-    case(InstanceNorm1d, (4, 3, 5), 3),
-    case(InstanceNorm1d, (3, 5), 3),
-    case(InstanceNorm1d, (4, 3, 5), 3, affine=True, bias=False, eps=0.3),
-    case(InstanceNorm2d, (2, 3, 4, 5), 3),
-    case(InstanceNorm2d, (2, 3, 4, 5), 3, training=False),
-    case(InstanceNorm2d, (2, 3, 4, 5), 3, affine=True),
-    case(InstanceNorm2d, (3, 4, 5), 3, affine=True),
-    case(InstanceNorm2d, (2, 3, 4, 5), 3, affine=True, track_running_stats=True),
-    case(InstanceNorm2d, (2, 3, 4, 5), 3, affine=True, track_running_stats=True, training=False),
-    case(InstanceNorm2d, (2, 3, 4, 5), 3, momentum=None, track_running_stats=True),
-    case(InstanceNorm2d, (2, 3, 4, 5), 3, momentum=0.7, track_running_stats=True),
-    function_case(instance_norm, (values(2, 3, 4, 5),)),
-]
+def cases():
+    rng = np.random.default_rng(2)
+    return [
+        case(rng, LayerNorm, (4, 6), 6),
+        case(rng, LayerNorm, (6,), 6),
+        case(rng, LayerNorm, (2, 4, 3), 3),
+        case(rng, LayerNorm, (2, 4, 3), (4, 3)),
+        case(rng, LayerNorm, (2, 4, 3), [4, 3], name=" as a list"),
+        case(rng, LayerNorm, (4, 6), 6, bias=False),
+        case(rng, LayerNorm, (4, 6), 6, elementwise_affine=False),
+        case(rng, LayerNorm, (4, 6), 6, eps=0.3),
+        case(rng, LayerNorm, (4, 1), 1),
+        case(rng, RMSNorm, (4, 6), 6),
+        case(rng, RMSNorm, (2, 4, 3), (4, 3)),
+        case(rng, RMSNorm, (4, 6), 6, eps=0.3),
+        case(rng, RMSNorm, (4, 6), 6, elementwise_affine=False),
+        case(rng, RMSNorm, (4, 6), 6, name=" near eps", scale=1e-8),  # the default, machine epsilon, is felt
+        case(rng, GroupNorm, (3, 6, 5), 2, 6),
+        case(rng, GroupNorm, (3, 6, 5), 1, 6),
+        case(rng, GroupNorm, (3, 6, 5), 6, 6),
+        case(rng, GroupNorm, (3, 6), 2, 6),
+        case(rng, GroupNorm, (2, 4, 3, 5), 2, 4),
+        case(rng, GroupNorm, (3, 6, 5), 3, 6, affine=False),
+        case(rng, GroupNorm, (3, 6, 5), 3, 6, eps=0.3),
+        case(rng, BatchNorm1d, (5, 3), 3),
+        case(rng, BatchNorm1d, (5, 3), 3, training=False),
+        case(rng, BatchNorm1d, (4, 3, 5), 3),
+        case(rng, BatchNorm1d, (4, 3, 5), 3, training=False),
+        case(rng, BatchNorm1d, (1, 3, 5), 3),
+        case(rng, BatchNorm1d, (1, 3), 3, training=False),
+        case(rng, BatchNorm1d, (5, 3), 3, affine=False),
+        case(rng, BatchNorm1d, (5, 3), 3, affine=False, training=False),
+        case(rng, BatchNorm1d, (5, 3), 3, eps=0.3, momentum=0.7),
+        case(rng, BatchNorm1d, (5, 3), 3, momentum=None),
+        case(rng, BatchNorm1d, (5, 3), 3, track_running_stats=False),
+        case(rng, BatchNorm1d, (5, 3), 3, track_running_stats=False, training=False),
+        function_case(layer_norm, (values(rng, 2, 4, 3),), normalized_shape=(4, 3)),
+        function_case(rms_norm, (values(rng, 2, 4, 3),), normalized_shape=(4, 3)),
+        function_case(group_norm, (values(rng, 2, 6, 3),), num_groups=3),
+        function_case(
+            batch_norm, (values(rng, 2, 3, 4, 5),), " of images", running_mean=None, running_var=None, training=True
+        ),
+        case(rng, GroupNorm, (3, 6, 5), 3, 6, bias=False),
+        case(rng, BatchNorm1d, (5, 3), 3, bias=False),
+        case(rng, BatchNorm1d, (5, 3), 3, bias=False, training=False),
+        case(rng, BatchNorm2d, (2, 3, 4, 5), 3),
+        case(rng, BatchNorm2d, (2, 3, 4, 5), 3, training=False),
+        case(rng, BatchNorm2d, (1, 3, 5, 2), 3, momentum=None),
+        case(rng, GroupNorm, (2, 6, 3, 2), 3, 6, eps=0.3),
+        case(rng, InstanceNorm1d, (4, 3, 5), 3),
+        case(rng, InstanceNorm1d, (3, 5), 3),
+        case(rng, InstanceNorm1d, (4, 3, 5), 3, affine=True, bias=False, eps=0.3),
+        case(rng, InstanceNorm2d, (2, 3, 4, 5), 3),
+        case(rng, InstanceNorm2d, (2, 3, 4, 5), 3, training=False),
+        case(rng, InstanceNorm2d, (2, 3, 4, 5), 3, affine=True),
+        case(rng, InstanceNorm2d, (3, 4, 5), 3, affine=True),
+        case(rng, InstanceNorm2d, (2, 3, 4, 5), 3, affine=True, track_running_stats=True),
+        case(rng, InstanceNorm2d, (2, 3, 4, 5), 3, affine=True, track_running_stats=True, training=False),
+        case(rng, InstanceNorm2d, (2, 3, 4, 5), 3, momentum=None, track_running_stats=True),
+        case(rng, InstanceNorm2d, (2, 3, 4, 5), 3, momentum=0.7, track_running_stats=True),
+        function_case(instance_norm, (values(rng, 2, 3, 4, 5),)),
+    ]
