@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ class Adam(Optimizer):
 
         s ← β₁ s + d        q ← β₂ q + d²        θ ← θ − η (1 − β₁) c / (1 − β₁ᵗ) · s / (√q + ε c)
 
-    with c = √((1 − β₂ᵗ) / (1 − β₂)), which is the same step as long as the betas stay what they were at the start.
+    with c = √((1 − β₂ᵗ) / (1 − β₂)). Where an option changes β, the sums are rescaled, so that m and v stay.
     Source: Kingma and Ba 2015, algorithm 1; the end of its section 2 moves the hats likewise. `amsgrad` puts the
     largest v so far in v's place (Reddi, Kale and Kumar 2018, algorithm 2, with PyTorch's hats).
     Raises ValueError for options out of range.
@@ -40,7 +41,31 @@ class Adam(Optimizer):
         weight_decay: float = 0,
         amsgrad: bool = False,
     ):
+        self._betas: dict[int, tuple[float, float]] = {}  # of each parameter: those that its sums belong to
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
+
+    def update_parameter(self, index: int) -> None:
+        self._rescale(index)
+        super().update_parameter(index)
+
+    def state_arrays(self) -> dict[str, Array]:
+        for index in range(len(self._owners)):
+            self._rescale(index)
+        return super().state_arrays()
+
+    def load_settings(self, settings: Mapping[str, Any]) -> None:
+        super().load_settings(settings)
+        self._betas = {}
+
+    def _rescale(self, index: int) -> None:
+        """s and q for the betas that the group has now, if those of the last step were others."""
+        betas = self._owners[index][1]["betas"]
+        before = self._betas.get(index, betas)
+        if before != betas:
+            factors = [(1 - old) / (1 - new) for old, new in zip(before, betas, strict=True)]
+            for name, array in self.state[index].items():
+                array *= factors[0 if name == "sum" else 1]
+        self._betas[index] = betas
 
     def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("sum", "sum_sq", *(("max_sum_sq",) if group["amsgrad"] else ()))

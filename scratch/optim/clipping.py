@@ -37,7 +37,7 @@ def clip_grad_norm_(
     if not factor >= 1:  # NaN too
         with np.errstate(invalid="ignore"):
             for parameter, grad in owners:
-                parameter.grad = np.asarray(grad * factor)
+                parameter.grad = np.multiply(grad, factor, dtype=np.result_type(grad, np.float32)).astype(grad.dtype)
     return total
 
 
@@ -58,7 +58,7 @@ def _norm(g: Array, p: float) -> float:
         return 0.0
     if p == math.inf:
         return float(np.abs(g).max())
-    g = g.reshape(-1)
+    g = g.reshape(-1) if g.dtype != np.float16 else g.reshape(-1).astype(np.float32)
     with np.errstate(over="ignore"):
         powers = [_power_sum(g[start : start + PIECE], p) for start in range(0, g.size, PIECE)]
     total = math.fsum(powers) if sum(powers) < math.inf else math.nan

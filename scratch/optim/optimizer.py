@@ -47,6 +47,7 @@ class Optimizer:
         self.param_groups: list[dict[str, Any]] = []
         self.state: list[dict[str, Array]] = []  # of each parameter: what its rule keeps, made at its first step
         self.steps: list[int] = []  # of each parameter: how many updates it has had
+        self._kept: dict[str, list[str]] = {}  # by parameter's index: what a loaded state keeps, if options changed
         self._owners: list[tuple[Parameter, dict[str, Any]]] = []  # each parameter and its group
         if isinstance(params, (Parameter, Mapping)) or not isinstance(params, Iterable):
             raise ValueError(f"{self._name} expected a list of Parameters or of groups, got {type(params).__name__}")
@@ -62,6 +63,10 @@ class Optimizer:
         """The arrays, zero at first, that the rule keeps for a parameter of this group."""
         return ()
 
+    def _first(self, name: str, p: Array, g: Array, group: dict[str, Any]) -> Array:
+        """The array `name` before the first update that uses it: zeros, unless the rule says otherwise."""
+        return np.zeros_like(p)
+
     def _update(self, p: Array, g: Array, state: dict[str, Array], group: dict[str, Any], t: int) -> None:
         """The t-th update, t = 1, 2, ...: write into p and the arrays of `state`, never into the gradient g."""
         raise NotImplementedError(f"{self._name} defines no _update()")
@@ -76,6 +81,8 @@ class Optimizer:
     def update_parameter(self, index: int) -> None:
         """Update the parameter of this index, counted through all groups; does nothing if it has no gradient.
 
+        A float16 parameter is updated in float32, where its state stays, and rounded: in float16 an ε of 10⁻⁸ is 0
+        and a squared gradient soon 0 or ∞. Steps below half of its last digit are lost; train in float32.
         Different parameters may be updated by different threads at the same time.
         Raises ValueError for a gradient of another shape.
         """
@@ -85,12 +92,16 @@ class Optimizer:
             return
         if g.shape != p.shape:
             raise ValueError(f"{self._name}: {self._label(index)} has shape {p.shape}, its gradient {g.shape}")
+        if p.dtype == np.float16:
+            p, g = p.astype(np.float32), g.astype(np.float32)
         for name in self._state_names(group):
             if name not in state:
-                state[name] = np.zeros_like(p)
+                state[name] = self._first(name, p, g, group)
         self.steps[index] += 1
         for piece in pieces(p, g, state):
             self._update(*piece, group, self.steps[index])
+        if p is not parameter.data:
+            parameter.data[...] = p
 
     def zero_grad(self) -> None:
         """Forget the gradients of all its parameters (they become None)."""
@@ -141,10 +152,9 @@ class Optimizer:
         shape or dtype.
         """
         expected = {
-            f"state.{index}.{name}": parameter.data
-            for index, (parameter, group) in enumerate(self._owners)
-            for name in self._state_names(group)
-            if self.steps[index]
+            f"state.{index}.{name}": np.empty_like(parameter.data, dtype=_state_dtype(parameter))
+            for index, (parameter, _) in enumerate(self._owners)
+            for name in self._kept.get(str(index), self._usual_names(index))
         }
         problems = [f"missing: {name}" for name in expected if name not in arrays]
         problems += [f"unexpected: {name}" for name in arrays if name not in expected]
@@ -157,11 +167,14 @@ class Optimizer:
         self.state = [{} for _ in self._owners]
         for name, p in expected.items():
             _, index, short = name.split(".")
-            kept = self.state[int(index)][short] = np.empty_like(p)
-            kept[...] = arrays[name]
+            p[...] = arrays[name]
+            self.state[int(index)][short] = p
 
     def settings(self) -> dict[str, Any]:
-        """Its class, the groups' options and the number of steps of each parameter, fit for JSON."""
+        """Its class, the groups' options and the number of steps of each parameter, fit for JSON.
+
+        Also "kept", the names of a parameter's arrays, where they are not those of its options, which changed.
+        """
         groups = [
             {
                 "params": group.get("param_names", len(group["params"])),
@@ -169,7 +182,9 @@ class Optimizer:
             }
             for group in self.param_groups
         ]
-        return {"optimizer": self._name, "groups": groups, "steps": list(self.steps)}
+        kept = {str(i): sorted(state) for i, state in enumerate(self.state) if {*state} != {*self._usual_names(i)}}
+        settings = {"optimizer": self._name, "groups": groups, "steps": list(self.steps)}
+        return {**settings, "kept": kept} if kept else settings
 
     def load_settings(self, settings: Mapping[str, Any]) -> None:
         """Continue with `settings()`'s options and steps, also after their way through JSON.
@@ -177,7 +192,7 @@ class Optimizer:
         Raises ValueError, before anything is changed, for another optimiser, other groups, and bad options.
         """
         mine, where = self.settings(), f"{self._name}.load_settings"
-        if sorted(settings) != sorted(mine) or settings["optimizer"] != self._name:
+        if {*settings} - {"kept"} != {*mine} - {"kept"} or settings["optimizer"] != self._name:
             raise ValueError(f"{where} expected settings of {self._name}, got {settings!r}")
         came = [group.get("params") for group in settings["groups"]]
         if came != [group["params"] for group in mine["groups"]]:
@@ -194,6 +209,7 @@ class Optimizer:
         for group, options in zip(self.param_groups, loaded, strict=True):
             group.update(options)
         self.steps = list(steps)
+        self._kept = dict(settings.get("kept", {}))
 
     def state_dict(self) -> dict[str, Any]:
         """Both halves of its state in one dict: {"settings": ..., "arrays": ...}."""
@@ -214,6 +230,10 @@ class Optimizer:
     @property
     def _name(self) -> str:
         return type(self).__name__
+
+    def _usual_names(self, index: int) -> tuple[str, ...]:
+        """The arrays of a parameter whose options have not changed since its first step."""
+        return self._state_names(self._owners[index][1]) if self.steps[index] else ()
 
     def _label(self, index: int) -> str:
         names = [name for group in self.param_groups for name in group.get("param_names", [""] * len(group["params"]))]
@@ -276,6 +296,10 @@ def pieces(p: Array, g: Array, state: dict[str, Array]) -> Iterator[tuple[Array,
 def scalars(dtype: np.dtype, *values: float) -> tuple[Array, ...]:
     """Numbers as arrays without axes: float32 stays float32, and a call costs half of one with a Python float."""
     return tuple(np.array(value, dtype) for value in values)
+
+
+def _state_dtype(parameter: Parameter) -> np.dtype:
+    return np.dtype(np.float32) if parameter.dtype == np.float16 else parameter.dtype
 
 
 def _kind(value: Any) -> str:

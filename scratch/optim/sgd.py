@@ -14,7 +14,7 @@ class SGD(Optimizer):
     """Stochastic gradient descent with momentum μ, dampening τ and weight decay λ (L2).
 
         d = g + λ θ
-        b ← μ b + (1 − τ) d        (the first step: b ← d)
+        b ← μ b + (1 − τ) d        (the first time: b ← d)
         θ ← θ − η b                without momentum θ ← θ − η d, with Nesterov's θ ← θ − η (d + μ b)
 
     Source: Sutskever, Martens, Dahl and Hinton 2013, eqs. 1–4, in PyTorch's form: b holds gradients, not steps, so
@@ -47,9 +47,18 @@ class SGD(Optimizer):
     def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("momentum_buffer",) if group["momentum"] else ()
 
+    def _first(self, name: str, p: Array, g: Array, group: dict[str, Any]) -> Array:
+        """τ/μ d, from which the formula makes b = d; it may be called for at any step, if momentum is set later."""
+        start, d = group["dampening"] / group["momentum"], g
+        if start == 0:
+            return np.zeros_like(p)
+        if group["weight_decay"]:
+            d = g + group["weight_decay"] * p
+        return np.multiply(d, start, out=np.empty_like(p))
+
     def _update(self, p: Array, g: Array, state: dict[str, Array], group: dict[str, Any], t: int) -> None:
         momentum, decay = group["momentum"], group["weight_decay"]
-        keep = 1 if t == 1 else 1 - group["dampening"]  # b starts from 0, so this makes the first step b = d
+        keep = 1 - group["dampening"]
         eta, mu, kept, lam = scalars(p.dtype, group["lr"], momentum, keep, decay)
         a, d = np.empty_like(p), g
 
