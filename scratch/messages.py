@@ -25,7 +25,7 @@ def shown(value: Any, limit: int | None = None) -> str:
     is_path = isinstance(value, os.PathLike)
     limit = limit or (len(os.fspath(value)) * 10 if is_path else LIMIT)
     text = os.fsdecode(value) if is_path else value if isinstance(value, str) else _repr.repr(value)
-    return _shortened(escaped(_shortened(text, limit)), limit)  # the first cut keeps a huge text from being escaped
+    return shortened(escaped(shortened(text, limit)), limit)  # the first cut keeps a huge text from being escaped
 
 
 def escaped(text: str) -> str:
@@ -33,6 +33,7 @@ def escaped(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def _shortened(text: str, limit: int) -> str:
+def shortened(text: str, limit: int) -> str:
+    """`text` with `...` for its middle if it has more than `limit` characters."""
     tail = limit // 3
     return text if len(text) <= limit else f"{text[: limit - tail - 3]}...{text[len(text) - tail :]}"

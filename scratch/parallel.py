@@ -32,6 +32,8 @@ from scratch.module import Module
 from scratch.random import current_stream, stream
 from scratch.tensor import Tensor, record
 
+MOST_SHARDS = 256  # each is a thread and a replica of the model
+
 LossFunction = Callable[..., tuple[Tensor, float]]
 
 
@@ -42,13 +44,16 @@ class ShardedLoss:
         shards: into how many parts the first axis of every array of the batch is cut (fewer for a smaller batch).
         workers: how many shards run at a time; by default as many as there are cores.
     With one shard it is loss_fn's sum divided by its weight, and nothing else.
-    Raises ValueError for shards or workers below 1, and for a batch whose arrays differ in length.
+    Raises ValueError for shards or workers below 1, for more than MOST_SHARDS shards, and for a batch whose arrays
+    differ in length.
     """
 
     def __init__(self, model: Module, loss_fn: LossFunction, shards: int = 1, workers: int | None = None):
         workers = min(shards, cores()) if workers is None else workers
         if shards < 1 or workers < 1:
             raise ValueError(f"ShardedLoss expected at least one shard and one worker, got {shards} and {workers}")
+        if shards > MOST_SHARDS:
+            raise ValueError(f"ShardedLoss expected at most {MOST_SHARDS} shards, got {shards}")
         if workers > 1 and not _blas_is_controllable():
             workers = 1
         keep_freed_memory()

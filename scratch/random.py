@@ -1,12 +1,15 @@
 """The one place where randomness comes from.
 
 Two kinds. *The default generator* serves what is drawn once, in the main thread: initial weights, noise, time steps.
+Another thread that calls `manual_seed` gets a default generator of its own, so that a second training in the same
+process neither changes the first one's numbers nor depends on them.
 *Streams* serve what is drawn inside a training step that may run on several threads (dropout): every draw is a pure
 function of (seed, step, shard, call), so a resumed or differently scheduled run draws the very same numbers.
 """
 
 from __future__ import annotations
 
+import threading
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -15,30 +18,46 @@ import numpy as np
 from scratch.scope import Scope
 
 _default = np.random.Generator(np.random.PCG64(0))
+_own: ContextVar[np.random.Generator | None] = ContextVar("own", default=None)  # that of a thread besides the main one
 
 
 def manual_seed(seed: int) -> np.random.Generator:
-    """Restart the default generator from `seed`, and return it."""
-    _default.bit_generator.state = np.random.PCG64(_checked(seed)).state
-    return _default
+    """Restart the default generator from `seed`, and return it.
+
+    In the main thread it is that of all threads without one of their own. In another thread it becomes the generator
+    of that thread and of the workers that it starts (`scratch.parallel` hands them its context).
+    """
+    return _restarted(np.random.PCG64(_checked(seed)))
 
 
 def default_generator() -> np.random.Generator:
     """The generator behind initial weights and everything drawn outside a stream."""
-    return _default
+    return _own.get() or _default
 
 
 def get_state() -> dict:
     """The default generator's state, fit for JSON."""
-    return dict(_default.bit_generator.state)
+    return dict(default_generator().bit_generator.state)
 
 
 def set_state(state: dict) -> None:
-    """Continue the default generator from `get_state()`'s value. Raises ValueError for anything else."""
+    """Continue the default generator from `get_state()`'s value, as `manual_seed` does. Raises ValueError for anything
+    else."""
+    bits: np.random.BitGenerator = np.random.PCG64(0)
     try:
-        _default.bit_generator.state = state
+        bits.state = state
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"not a saved state of the PCG64 generator: {error}") from error
+    _restarted(bits)
+
+
+def _restarted(bits: np.random.BitGenerator) -> np.random.Generator:
+    """The default generator of this context, which goes on from the state of `bits`."""
+    if _own.get() is None and threading.current_thread() is not threading.main_thread():
+        _own.set(np.random.Generator(np.random.PCG64(0)))
+    generator = default_generator()
+    generator.bit_generator.state = bits.state
+    return generator
 
 
 @dataclass
@@ -75,7 +94,7 @@ def current_stream() -> Stream | None:
 def generator() -> np.random.Generator:
     """What a layer draws from in `forward`: the stream's next generator, else the default one."""
     current = _stream.get()
-    return _default if current is None else current.next_generator()
+    return default_generator() if current is None else current.next_generator()
 
 
 def _checked(value: int, name: str = "seed") -> int:

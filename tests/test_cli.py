@@ -13,6 +13,7 @@ import scratch
 from scratch.cli import COMMANDS, main
 from scratch.models.mlp.train import Settings
 from scratch.training import Run, RunStopped, checkpoint, command
+from scratch.training.progress import typed
 
 ROOT = Path(__file__).resolve().parent.parent
 FAST = ["--steps", "20", "--hidden", "8", "--evaluate-every", "10", "--warmup", "2"]
@@ -197,9 +198,9 @@ def test_a_reader_that_goes_away_is_no_error(words):
     ("error", "code", "message"),
     [
         (OSError(28, "No space left on device"), 1, "error: the run failed after 7 steps: [Errno 28] No space left on "
-         'device; go on with: scratch resume "a b"'),
+         f"device; go on with: scratch resume {typed('a b')}"),
         (MemoryError("Unable to allocate 9 PiB"), 1, "error: not enough memory: Unable to allocate 9 PiB"),
-        (KeyboardInterrupt(), 130, 'interrupted; go on with: scratch resume "a b"'),
+        (KeyboardInterrupt(), 130, f"interrupted; go on with: scratch resume {typed('a b')}"),
         (RunStopped("the loss is nan, in resume-1"), 1, ""),
         (RunStopped("stopped", interrupted=True), 130, ""),
     ],

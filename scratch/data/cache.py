@@ -10,21 +10,37 @@ import zlib
 from pathlib import Path
 
 from scratch.data.sources import File, Source
+from scratch.messages import shown
 
 _PIECE = 2**20
 
 
 def data_folder() -> Path:
-    """Where full data sets are kept: SCRATCH_DATA, or else this system's folder for caches."""
+    """Where full data sets are kept: SCRATCH_DATA, or else this system's folder for caches.
+
+    Raises ValueError where there is no home directory, or none of the user that SCRATCH_DATA names as `~user`.
+    """
     if os.environ.get("SCRATCH_DATA"):
-        return Path(os.environ["SCRATCH_DATA"]).expanduser()
+        told = Path(os.environ["SCRATCH_DATA"])
+        try:
+            return told.expanduser()
+        except RuntimeError:
+            raise ValueError(f"SCRATCH_DATA is {shown(told)}: expected a folder, found no home directory for "
+                             f"{shown(told.parts[0])}") from None  # fmt: skip
     if sys.platform == "win32":
-        caches = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        caches = os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local"
     elif sys.platform == "darwin":
-        caches = Path.home() / "Library" / "Caches"
+        caches = _home() / "Library" / "Caches"
     else:
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return caches / "ai-architectures-from-scratch"
+        caches = os.environ.get("XDG_CACHE_HOME") or _home() / ".cache"
+    return Path(caches) / "ai-architectures-from-scratch"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # as in a container whose user is not in the password file
+        raise ValueError("this user has no home directory to keep data sets in: set SCRATCH_DATA to a folder") from None
 
 
 def place(source: Source, file: File) -> Path:

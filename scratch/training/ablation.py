@@ -48,6 +48,8 @@ def figures_of(
         return json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["figures"]
     except RunStopped as stop:
         say(str(stop))
+        if stop.interrupted:
+            raise SystemExit(stop.code) from stop
         return {}
     finally:
         run.close()

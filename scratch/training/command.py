@@ -5,8 +5,6 @@ A model's `train.py` offers `Settings` (a dataclass), `PRESETS` (name → values
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module, resources
@@ -15,8 +13,9 @@ from types import ModuleType
 from typing import Annotated, Any
 
 from scratch import interrupt
+from scratch.console import complain, flush_or_silence, note, open_missing_streams, readable_width, silence
+from scratch.training import expectations
 from scratch.training.folder import SETTINGS, read_settings
-from scratch.training.progress import say
 from scratch.training.run import Run, RunStopped, resuming
 from scratch.training.settings import from_json, nearest, with_preset
 
@@ -37,9 +36,15 @@ def model_part(name: str, part: str) -> ModuleType:
 
 
 def load_expected(name: str) -> dict[str, Any]:
-    """The content of the model's expected.json; empty where there is none yet."""
+    """The content of the model's expected.json; empty where there is none yet. Raises ValueError for a damaged one."""
     file = resources.files(f"scratch.models.{name}") / "expected.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: expected text in UTF-8, found other bytes ({error})") from error
+    return expectations.parse(text, str(file))
 
 
 def train(name: str, arguments: Sequence[str]) -> int:
@@ -81,44 +86,50 @@ def execute(module: ModuleType, settings: Any, run: Run) -> int:
     try:
         try:
             module.train(settings, run)
+        except (ValueError, OverflowError, MemoryError):
+            run.discard()
+            raise
         finally:
             run.close()
     except RunStopped as stop:
-        say(str(stop))
-        return STOPPED if stop.interrupted else FAILED
+        note(str(stop))
+        return stop.code
     except KeyboardInterrupt:
-        print(f"interrupted; go on with: {resuming(run.folder)}", file=sys.stderr)
+        complain(f"interrupted; go on with: {resuming(run.folder)}")
         return STOPPED
     except BrokenPipeError:
         raise
     except OSError as error:
         told = f"the run failed after {run.done:,} steps: {error}; go on with: {resuming(run.folder)}"
-        print(f"error: {told}", file=sys.stderr)
+        complain(f"error: {told}")
         return FAILED
     return 0
 
 
 def guarded(command: Callable[[], int]) -> int:
     """Turn a user's mistake into one line on standard error and an exit code, never a traceback."""
+    open_missing_streams()
     try:
         try:
             interrupt.raise_again()  # from the command's first line on, Ctrl-C is handled below
-            return command()
+            with readable_width():
+                return command()
         finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()  # here, where a closed pipe is noticed, and not when Python ends
+            sys.stdout.flush()  # here, where a closed pipe is noticed, and not when Python ends
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        complain("interrupted")
         return STOPPED
     except BrokenPipeError:  # `| head`: nobody reads on, so what is left goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence("stdout")
         return FAILED
     except MemoryError as error:
-        print(f"error: not enough memory: {error}", file=sys.stderr)
+        complain(f"error: not enough memory: {error}")
         return FAILED
     except (ValueError, OverflowError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
         return MISUSED
+    finally:
+        flush_or_silence()
 
 
 def main(name: str) -> None:

@@ -5,24 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
-PLAIN = str.maketrans({"·": "-", "±": "+-", "–": "-", "−": "-", "≤": "<=", "≥": ">=", "→": "->", "×": "x", "é": "e"})
+from scratch.console import fitting, is_terminal, note, say, silence, typed
 
-
-def say(text: str = "") -> None:
-    """Print a line that also survives a terminal without these characters."""
-    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        text = text.translate(PLAIN).encode(encoding, "replace").decode(encoding)
-    print(text, flush=True)
-
-
-def typed(path: object) -> str:
-    """A path as it is typed on a command line: quoted if it has spaces."""
-    return f'"{path}"' if " " in str(path) else str(path)
+__all__ = ["Progress", "duration", "say", "typed"]
 
 
 def duration(seconds: float) -> str:
@@ -43,7 +31,7 @@ class Progress:
         self.began = self.shown = time.monotonic()
         self.shown_step = start
         self.bar: Any = None
-        if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        if is_terminal(sys.stdout) and os.environ.get("TERM") != "dumb":
             self._make_bar()
 
     def _make_bar(self) -> None:
@@ -65,11 +53,11 @@ class Progress:
         if self.bar is not None:
             if now - self.shown > 0.2 or done == self.total:
                 self.shown = now
-                self.bar.update(self.task, completed=done, description=self.describe(done, loss, now))
-                self.bar.refresh()
+                self._draw(lambda bar: bar.update(self.task, completed=done, refresh=True,
+                                                  description=self.describe(done, loss, now)))  # fmt: skip
         elif now - self.shown > 10 or 10 * (done - self.shown_step) >= self.total or done == self.total:
             self.shown, self.shown_step = now, done
-            say(f"step {done:,}/{self.total:,}  {self.describe(done, loss, now)}")
+            note(f"step {done:,}/{self.total:,}  {self.describe(done, loss, now)}")
 
     def describe(self, done: int, loss: float, now: float) -> str:
         rate = (done - self.start) / max(now - self.began, 1e-9)
@@ -79,11 +67,22 @@ class Progress:
     def line(self, text: str) -> None:
         """A line that stays, above the bar."""
         if self.bar is not None:
-            self.bar.console.print(text, highlight=False, markup=False)
+            plain = fitting(text, sys.stdout)
+            self._draw(lambda bar: bar.console.print(plain, highlight=False, markup=False))
         else:
-            say(text)
+            note(text)
 
     def close(self) -> None:
         if self.bar is not None:
-            self.bar.stop()
+            self._draw(lambda bar: bar.stop())
             self.bar = None
+
+    def _draw(self, action: Callable[[Any], None]) -> None:
+        """Where the terminal has gone, the run goes on without a bar."""
+        bar = self.bar
+        try:
+            action(bar)
+        except OSError:
+            self.bar = None
+            silence("stdout")
+            bar.stop()  # rich puts back the streams that it replaced

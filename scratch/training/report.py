@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from scratch.training.folder import REPORT, peak_memory
+from scratch.training import expectations
+from scratch.training.folder import REPORT, RESULTS, peak_memory
 from scratch.training.progress import duration
 from scratch.weights import atomic_write
 
-RESULTS = "results.json"
 SMOOTH = 20  # a loss "at step 100" is the mean of the 20 steps up to it, for one batch says little; step 0 is itself
 
 # Settings that do not change what a run computes beyond rounding, or that the three seeds vary themselves.
@@ -69,6 +69,7 @@ def compare(figures: Mapping[str, float], settings: Mapping[str, Any], expected:
     """'inside …', 'outside …' with the likely causes, or 'not comparable …' with the settings that differ."""
     if not expected:
         return "not comparable: no expected values for this preset"
+    expectations.check_part(expected, "expected values", ("settings", "bands", "seeds"))
     other = {k: v for k, v in settings.items() if k not in FREE and expected["settings"].get(k) != v}
     if other:
         told = ", ".join(f"{k} is {v} (expected values: {expected['settings'].get(k)})" for k, v in other.items())

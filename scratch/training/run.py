@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import math
 import signal
-import threading
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from scratch.messages import shown
 from scratch.module import Module, observe
 from scratch.parallel import blas_threads
 from scratch.tensor import Tensor, no_grad
@@ -31,23 +31,30 @@ from scratch.training.folder import (
     LOG,
     Lock,
     Log,
+    missing,
     new_folder,
     read_log,
     read_settings,
     refuse_used,
+    remove_unused,
     tidy,
     write_settings,
 )
-from scratch.training.progress import Progress, duration, say, typed
-from scratch.training.settings import to_json
+from scratch.training.progress import Progress, duration, note, typed
+from scratch.training.settings import require_possible, to_json
+from scratch.training.signals import stop_signals
 
 
 class RunStopped(Exception):
-    """The run ended early, by Ctrl-C or because the loss is not finite; the message says how to go on."""
+    """The run ended early, by a signal such as Ctrl-C's or because the loss is not finite; the message says more.
 
-    def __init__(self, message: str, interrupted: bool = False):
+    `code` is the exit code of the process: 1, or for a signal 128 + its number, as shells tell it.
+    """
+
+    def __init__(self, message: str, interrupted: bool = False, number: int = signal.SIGINT):
         super().__init__(message)
         self.interrupted = interrupted
+        self.code = 128 + number if interrupted else 1
 
 
 class Run:
@@ -66,11 +73,11 @@ class Run:
         self.best: dict[str, np.ndarray] = {}
         self.best_value = math.inf
         self._lock = lock
+        self._made: list[Path] | None = None  # the folders that a new run made
         self._tracked: dict[str, Any] = {}
         self._saved: tuple[dict[str, Any], dict[str, np.ndarray]] | None = None
         self._progress: Progress | None = None
         self._log: Log | None = None
-        self._interrupted = False
         self._first_loss: tuple[str, float] | None = None
 
     @classmethod
@@ -83,16 +90,24 @@ class Run:
         parent: Path = Path("runs"),
         expected: dict[str, Any] | None = None,
     ) -> Run:
-        """A new run in `folder`, or in the next free parent/NAME-n. Raises ValueError if the folder is in use."""
+        """A new run in `folder`, or in the next free parent/NAME-n.
+
+        Raises ValueError if the folder is in use, and for settings that no run can have.
+        """
+        require_possible(settings)
+        made = missing(parent if folder is None else folder)
         if folder is None:
             folder = new_folder(name, parent)
+            made.insert(0, folder)
         else:
             refuse_used(folder)
         folder.mkdir(parents=True, exist_ok=True)
         lock = Lock(folder)
         try:
             refuse_used(folder)  # now for certain: another process may have been faster
-            return cls(folder, write_settings(folder, name, preset, to_json(settings)), expected, lock)
+            run = cls(folder, write_settings(folder, name, preset, to_json(settings)), expected, lock)
+            run._made = made
+            return run
         except BaseException:
             lock.release()
             raise
@@ -135,37 +150,39 @@ class Run:
 
     def introduce(self, data: str, model: Module, first_loss: tuple[str, float] | None = None) -> None:
         """The first lines: data, model, folder, the expected time; `first_loss` = ("ln 10", 2.303) at step 0."""
-        say(f"data     {data}")
-        say(f"model    {type(model).__name__}, {model.count_parameters():,} parameters")
+        note(f"data     {data}")
+        note(f"model    {type(model).__name__}, {model.count_parameters():,} parameters")
         minutes = self.expected.get("minutes")
         about = f", about {duration(60 * minutes)} on {self.expected['machine']}" if minutes else ""
-        say(f"run      {self.folder}{about}")
+        note(f"run      {self.folder}{about}")
         if self.done:
-            say(f"resumed  after {self.done:,} steps")
+            note(f"resumed  after {self.done:,} steps")
             before = self._saved[0]["settings"] if self._saved else {}
             for field, value in self.document["settings"].items():
                 if before.get(field) != value:
-                    say(f"changed  {field} is {value}; it was {before.get(field)} when the checkpoint was written")
+                    was = shown(before.get(field))
+                    note(f"changed  {field} is {value}; it was {was} when the checkpoint was written")
         self._first_loss = first_loss
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
     def steps(self, total: int, save_every: int = 200) -> Iterator[int]:
-        """The numbers of the steps still to do. Saves every so many, and after Ctrl-C, which raises RunStopped."""
+        """The numbers of the steps still to do. Saves every so many, and after Ctrl-C or another signal that ends
+        the run (`signals`), which raises RunStopped."""
         self._progress = Progress(total, self.done)
         began = time.monotonic() - self.seconds
         # No warnings of NumPy about numbers out of range: require_finite tells more, once, when it matters.
         quiet = np.errstate(over="ignore", divide="ignore", invalid="ignore")
-        with blas_threads(self.document["blas_threads"]), quiet, self._ctrl_c():
+        with blas_threads(self.document["blas_threads"]), quiet, stop_signals() as stop:
             try:
                 for step in range(self.done, total):
                     yield step
                     self.done, self.seconds = step + 1, time.monotonic() - began
-                    if self._interrupted or self.done % save_every == 0 or self.done == total:
+                    if stop.number or self.done % save_every == 0 or self.done == total:
                         self.save()
-                    if self._interrupted and self.done < total:
+                    if stop.number and self.done < total:
                         message = f"stopped after {self.done:,} steps; go on with: {resuming(self.folder)}"
-                        raise RunStopped(message, interrupted=True)
+                        raise RunStopped(message, True, stop.number)
             finally:
                 self._progress.close()
 
@@ -227,24 +244,6 @@ class Run:
             raise ValueError("log() and evaluated() belong into `for step in run.steps(...)`")
         return self._progress
 
-    @contextmanager
-    def _ctrl_c(self) -> Iterator[None]:
-        """The first Ctrl-C ends the run after the current step, the second one at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def stop(number: int, frame: Any) -> None:
-            if self._interrupted:
-                raise KeyboardInterrupt
-            self._interrupted = True
-
-        before = signal.signal(signal.SIGINT, stop)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
-
     # -- after the loop -----------------------------------------------------------------------------------------
 
     def history(self) -> list[dict[str, Any]]:
@@ -259,13 +258,22 @@ class Run:
             self.folder, self.document, self.history(), self.expected, self.done, self.seconds, whole
         )
         verdict = report.write(finished, results, pictures, notes)
-        say(f"result   {report.in_words(results)}")
-        say(f"verdict  {verdict}")
-        say(f"report   {self.folder / report.REPORT}")
+        note(f"result   {report.in_words(results)}")
+        note(f"verdict  {verdict}")
+        note(f"report   {self.folder / report.REPORT}")
         for picture in pictures:
-            say(f"picture  {picture}")
+            note(f"picture  {picture}")
         if then:
-            say(f"next     {then}")
+            note(f"next     {then}")
+        self.close()
+
+    def discard(self) -> None:
+        """Remove a new run that a mistake in its settings ended before its first step, with the folders made for it."""
+        if self._made is None or self.done or (self.folder / CHECKPOINT).exists():
+            return self.close()
+        if sys.platform == "win32":
+            self.close()  # open files can't be removed there; elsewhere the lock is held until all is gone
+        remove_unused(self.folder, self._made)
         self.close()
 
     def close(self) -> None:

@@ -9,6 +9,12 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from scratch.messages import shown
+from scratch.parallel import MOST_SHARDS
+
+HIGHEST = {"seed": 2**63 - 1, "shards": MOST_SHARDS}
+HIGHEST_SIZE = 2**31 - 1
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """' Did you mean X?' for a mistyped name, else ' Known: …'."""
@@ -22,6 +28,16 @@ def with_preset(kind: type, presets: Mapping[str, Mapping[str, Any]], name: str)
     if name not in presets:
         raise ValueError(f"there is no preset {name!r}.{nearest(name, presets)}")
     return kind(**presets[name])
+
+
+def require_possible(settings: Any) -> None:
+    """Raises ValueError for a number that no run can have, whatever the model: an impossible seed, too many shards, or
+    a size beyond what an index of an array can be."""
+    for name, value in dataclasses.asdict(settings).items():
+        high = HIGHEST.get(name, HIGHEST_SIZE)
+        numbers = value if isinstance(value, (tuple, list)) else (value,)
+        if any(isinstance(number, int) and number > high for number in numbers):
+            raise ValueError(f"{name} must be at most {high}, got {shown(value)}")
 
 
 def to_json(settings: Any) -> dict[str, Any]:
@@ -44,7 +60,9 @@ def from_json(kind: type, values: Mapping[str, Any]) -> Any:
             problems.append(f"{name}: {error}")
     if problems:
         raise ValueError("; ".join(problems))
-    return kind(**checked)
+    settings = kind(**checked)
+    require_possible(settings)
+    return settings
 
 
 def _checked(value: Any, hint: Any) -> Any:

@@ -111,7 +111,8 @@ def passages(folder: Path) -> Iterator[Passage]:
 def paragraphs(text: str) -> Iterator[tuple[int, str]]:
     """(number of the first line, text) of each run of lines that aren't empty."""
     begin, lines = 0, list[str]()
-    for number, line in enumerate([*text.splitlines(), ""], 1):
+    # Editors and grep count \n alone, which \r and \r\n become in reading; splitlines() would end lines at \f, too.
+    for number, line in enumerate([*text.split("\n"), ""], 1):
         if lines and (not line.strip() or sum(map(len, lines)) + len(line) > LONGEST):
             yield begin, "\n".join(lines)
             lines = []

