@@ -5,7 +5,11 @@
 PYTHON ?=
 JOBS   ?= 2
 ARGS   ?=
-PYTHONS ?= python3.10 python3.13
+PYTHONS ?=
+NUMERICAL := activations attention autoencoder bert blocks cnn cnn_inside convolution convolution_ways diffusion \
+  diffusion_inside diffusion_relatives dropout embedding evaluation gan gpt gradcheck initializers llama \
+  llama_experts losses mlp modules normalization optim parallel parity pooling positions pretrained properties random \
+  readmes recurrent rnn_lstm_gru schedules summary tape tensor training transformer upsampling vit
 
 ifeq ($(OS),Windows_NT)
 BIN := .venv/Scripts
@@ -15,14 +19,15 @@ endif
 RUN := $(BIN)/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help setup train test lint parity everywhere clean
+.PHONY: help setup train test test-kernel lint parity everywhere clean
 
 help:
 	@echo 'make train    set up .venv, then train the first network (scratch train mlp) with pictures and a report'
 	@echo 'make test     set up .venv, then prove the library correct (no PyTorch needed)'
 	@echo 'make parity   install PyTorch into .venv, then compare with it live'
 	@echo 'make lint     ruff and mypy'
-	@echo 'make everywhere PYTHONS="python3.10 python3.13"   the suite on other Pythons, from a clone and from a wheel'
+	@echo 'make test-kernel   the numerical tests once more, computed as on a processor without AVX'
+	@echo 'make everywhere PYTHONS="python3.10 python3.13"   the suite on other Pythons, NumPys, processors, in other orders'
 	@echo 'make setup    only the set-up'
 	@echo 'make clean    remove .venv and caches; runs/ stays'
 	@echo
@@ -37,6 +42,12 @@ train: .venv/.installed
 test: .venv/.installed-dev
 	$(RUN) -m pytest -n $(JOBS) --dist=worksteal $(ARGS)
 
+# A processor without AVX: other kernels of OpenBLAS, other loops of NumPy. What draws, downloads, parses and starts
+# processes computes nothing that could differ there.
+test-kernel: .venv/.installed-dev
+	$(RUN) -m tests.kernels --blas Nehalem --numpy baseline -- -n $(JOBS) --dist=worksteal -m "not torch" \
+	  $(foreach part,$(NUMERICAL),tests/test_$(part).py) $(ARGS)
+
 lint: .venv/.installed-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
@@ -44,8 +55,8 @@ lint: .venv/.installed-dev
 parity: .venv/.installed-parity
 	SCRATCH_REQUIRE_TORCH=1 $(RUN) -m pytest -n $(JOBS) -m torch $(ARGS)
 
-everywhere:
-	JOBS=$(JOBS) ARGS='$(ARGS)' tests/everywhere.sh $(PYTHONS)
+everywhere: .venv/.created
+	$(RUN) tests/everywhere.py $(PYTHONS) -- $(ARGS)
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,6 +14,7 @@ import argparse
 import os
 import subprocess
 import sys
+from importlib import metadata
 
 SKIPPED = 77  # the exit status by which test programs say so since automake
 KERNELS = ("default", "Haswell", "Sandybridge", "Nehalem", "SkylakeX")
@@ -61,8 +62,8 @@ def environment(blas: str, numpy: str, threads: int) -> tuple[dict[str, str], st
         return chosen, f"OpenBLAS takes its kernel {found} here, not {blas}"
     if set(left) & set(off):
         return chosen, f"NumPy keeps {' '.join(sorted(set(left) & set(off)))}"
-    print(f"OpenBLAS's kernel {found}, NumPy {numpy} ({' '.join(left) or 'none'} beyond its baseline), {threads} BLAS "
-          f"thread{'s' * (threads > 1)} in each process", flush=True)  # fmt: skip
+    print(f"NumPy {metadata.version('numpy')}, loops for {' '.join(left) or 'its baseline'}; OpenBLAS for {found}; "
+          f"BLAS threads in each process: {threads}", flush=True)  # fmt: skip
     return chosen, ""
 
 

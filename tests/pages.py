@@ -70,7 +70,7 @@ def of_command(line: str) -> list[str]:
 
 
 def of_make(words: list[str]) -> Iterator[str]:
-    known = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    known = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for word in words:
         if "=" not in word and word not in known:
             yield f"make knows no {word!r}"
