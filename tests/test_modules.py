@@ -780,9 +780,7 @@ COLLIDING = {
     "a dot": ({"b.c": one(), "b": {"c": one()}}, "'a' / 'b.c' and 'a' / 'b' / 'c'", "a.b.c"),
     "a number and its text": ({0: one(), "0": one()}, "'a' / 0 and 'a' / '0'", "a.0"),
     "a list and its text": ({"b": [one()], "b.0": one()}, "'a' / 'b' / 0 and 'a' / 'b.0'", "a.b.0"),
-    "inside a module": (
-        {"b.weight": one(), "b": layers.Linear(1, 1)}, "'a' / 'b.weight' and 'a' / 'b' / 'weight'", "a.b.weight"
-    ),
+    "inside a module": ({"b.a": one(), "b": Holder(one())}, "'a' / 'b.a' and 'a' / 'b' / 'a'", "a.b.a"),
     "a parameter and a buffer": ({0: one(), "0": one(Buffer)}, "'a' / 0 and 'a' / '0'", "a.0"),
     "modules without parameters": ({0: layers.Identity(), "0": layers.Identity()}, "'a' / 0 and 'a' / '0'", "a.0"),
 }  # fmt: skip
