@@ -10,11 +10,12 @@ from scratch import Tensor, gradcheck
 from scratch.activations import gelu
 from scratch.models.gpt import GPT
 from scratch.models.gpt.decoder import Decoder, gelu_from_table
-from scratch.models.gpt.generate import choose, distribution, draw, generate, stream
+from scratch.models.gpt.generate import choose, distribution, generate, stream
 from scratch.models.gpt.train import decayed_apart, summed_loss
 from scratch.optim import AdamW
 from scratch.parallel import ShardedLoss
 from scratch.random import manual_seed
+from scratch.sampling import draw
 from tests import lockstep
 from tests.starts import assert_nearly_uniform
 
@@ -394,7 +395,7 @@ def test_the_model_draws_from_its_own_probabilities(rng):
         ([[[1]]], {}, "prompt 0 must be whole numbers of shape (T,)"),
         ([[1]], {"temperature": -1}, "temperature must be a number of at least 0, got -1"),
         ([[1]], {"temperature": math.nan}, "temperature must be"),
-        ([[1]], {"top_k": 0}, "top_k must be at least 1, got 0"),
+        ([[1]], {"top_k": 0}, "top_k must be a whole number of at least 1, got 0"),
         ([[1]], {"top_p": 0}, "top_p must be above 0 and at most 1, got 0"),
         ([[1]], {"top_p": 1.5}, "top_p must be above 0 and at most 1, got 1.5"),
         ([[1]], {"max_new_tokens": -1}, "max_new_tokens must be at least 0, got -1"),

@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # pattern that fits, from the top rung down, decides: models/*/train.py before the rest of models/.
 LADDER: list[tuple[str, ...]] = [
     ("scope", "interrupt", "messages", "console", "random", "tape", "value", "tensor", "combine"),
-    ("", "module", "gradcheck", "memory", "parallel", "blocks", "weights", "initializers"),  # "" is scratch/__init__.py
+    ("", "module", "gradcheck", "memory", "parallel", "blocks", "sampling", "weights",
+     "initializers"),  # "" is scratch/__init__.py
     ("activations", "losses"),
     ("layers", "summary"),
     ("optim", "schedules", "data", "tokenizers"),

@@ -187,7 +187,7 @@ def test_cached_and_recomputed_texts_are_the_same_also_beyond_the_context(rng):
         ([[1], []], {}, "prompt 1 is empty"),
         ([[1, 2], [3, 11]], {}, "prompt 1 expected tokens from 0 to 10, got 11 at 1"),
         ([[1]], {"temperature": -1}, "temperature must be a number of at least 0, got -1"),
-        ([[1]], {"top_k": 0}, "top_k must be at least 1, got 0"),
+        ([[1]], {"top_k": 0}, "top_k must be a whole number of at least 1, got 0"),
         ([[1]], {"top_p": 1.5}, "top_p must be above 0 and at most 1, got 1.5"),
         ([[1]], {"max_new_tokens": -1}, "max_new_tokens must be at least 0, got -1"),
     ],

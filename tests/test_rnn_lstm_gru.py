@@ -27,7 +27,7 @@ from scratch.models.rnn_lstm_gru import (
     tasks,
 )
 from scratch.models.rnn_lstm_gru import train as recurrent
-from scratch.models.rnn_lstm_gru.generate import distribution, draw, generate
+from scratch.models.rnn_lstm_gru.generate import distribution, generate
 from scratch.models.rnn_lstm_gru.model import initialise, remember
 from scratch.models.rnn_lstm_gru.objective import Carried, evaluate, pair_loss, sequence_loss, text_figure
 from scratch.models.rnn_lstm_gru.seq2seq import greedy
@@ -36,6 +36,7 @@ from scratch.models.rnn_lstm_gru.train import PRESETS, Settings
 from scratch.optim import Adam, clip_grad_norm_
 from scratch.parallel import ShardedLoss
 from scratch.random import generator, manual_seed, stream
+from scratch.sampling import draw
 from scratch.schedules import cosine
 from scratch.tensor import no_grad
 from scratch.training import Run, checkpoint

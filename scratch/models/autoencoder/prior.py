@@ -14,7 +14,7 @@ from scratch.losses import cross_entropy
 from scratch.models.autoencoder.vq import VQVAE
 from scratch.models.gpt import GPT
 from scratch.models.gpt.decoder import Decoder
-from scratch.models.gpt.generate import distribution, draw
+from scratch.models.gpt.generate import choose
 from scratch.module import Module
 from scratch.tensor import Tensor, no_grad
 
@@ -46,7 +46,7 @@ def sample_codes(
         last = K + part
         for t in range(T):
             logits = decoder.read(last[:, None])[:, :K]  # a class's token is never written
-            last = codes[:, t] = draw(distribution(logits, temperature), rng)
+            last = codes[:, t] = choose(logits, temperature, None, None, rng, t)
         drawn.append(codes.reshape(-1, *grid))
     return np.concatenate(drawn)
 

@@ -16,6 +16,7 @@ from scratch.models.autoencoder.prior import VQGenerator
 from scratch.models.autoencoder.vq import VQVAE, perplexity
 from scratch.models.diffusion.noise import linear
 from scratch.random import generator, stream
+from scratch.sampling import check_finite
 from scratch.tensor import Tensor, no_grad
 
 IMAGES: dict[str, Callable[..., Splits]] = {
@@ -106,20 +107,26 @@ def error_figures(model: Any, data: Dataset, deviation: float = 0.0) -> dict[str
 
 
 def draw(model: Any, settings: Any, classes: int, count: int | None = None) -> tuple[np.ndarray, np.ndarray] | None:
-    """(images from 0 to 1, the classes that were asked for, in turn); a VAE can't be asked. None of an autoencoder."""
+    """(images from 0 to 1, the classes that were asked for, in turn); a VAE can't be asked. None of an autoencoder.
+
+    Raises ValueError where a picture has NaN or infinite values, naming the row.
+    """
     count = settings.samples if count is None else count
     rng = np.random.default_rng([settings.seed, 1])
     asked = np.arange(count) % classes
     if isinstance(model, VQGenerator):
-        return model.sample(asked, rng, settings.temperature), asked
-    if isinstance(model, LatentDiffusion):
-        return model.sample(asked, linear(settings.T), settings.sampling_steps, settings.guidance, rng), asked
-    if not isinstance(model, VAE):
+        images = model.sample(asked, rng, settings.temperature)
+    elif isinstance(model, LatentDiffusion):
+        images = model.sample(asked, linear(settings.T), settings.sampling_steps, settings.guidance, rng)
+    elif isinstance(model, VAE):
+        z = rng.standard_normal((count, *model.code)).astype(np.float32)
+        with no_grad():
+            parts = [model.likelihood.picture(model.decode(z[i : i + BATCH])) for i in range(0, count, BATCH)]
+        images = np.concatenate(parts)
+    else:
         return None
-    z = rng.standard_normal((count, *model.code)).astype(np.float32)
-    with no_grad():
-        parts = [model.likelihood.picture(model.decode(z[i : i + BATCH])) for i in range(0, count, BATCH)]
-    return np.concatenate(parts), asked
+    check_finite(images, "the decoder's picture")
+    return images, asked
 
 
 def judged(samples: np.ndarray, asked: np.ndarray | None, data: Splits) -> dict[str, float]:

@@ -23,6 +23,7 @@ import numpy as np
 from scratch.models.diffusion.noise import NoiseSchedule
 from scratch.module import Module
 from scratch.random import generator
+from scratch.sampling import check_finite
 from scratch.tensor import Tensor, no_grad
 
 CLOCK = 1000.0  # the network's clocks were built for times up to 1,000
@@ -46,12 +47,14 @@ def noised(
 
 
 def velocity(model: Module, labels: np.ndarray | None = None) -> Velocity:
-    """What a network says of x at a time t from 0 to 1."""
+    """What a network says of x at a time t from 0 to 1; ValueError, naming t, where it is NaN or infinite."""
 
     def ask(x: np.ndarray, t: float) -> np.ndarray:
         times = np.full(len(x), CLOCK * t)
         with no_grad():
-            return (model(Tensor(x), times) if labels is None else model(Tensor(x), times, labels)).data
+            v = (model(Tensor(x), times) if labels is None else model(Tensor(x), times, labels)).data
+        check_finite(v, f"the velocity at t = {t:g}")
+        return v
 
     return ask
 

@@ -16,6 +16,7 @@ from scratch.blocks import cut, over
 from scratch.models.diffusion.noise import NoiseSchedule
 from scratch.models.diffusion.process import at, diffuse, posterior, x0_and_eps
 from scratch.module import Module
+from scratch.sampling import check_finite
 from scratch.tensor import Tensor, no_grad
 
 BLOCK_OF_POINTS, BLOCK_OF_IMAGES = 1024, 32  # rows at a time, for the cache; at least two parts, for two threads
@@ -37,6 +38,7 @@ def ask(
     labels: (B,) classes for a model that takes them; `model.no_class` stands for none. guidance: the w of
     classifier-free guidance, out = (1 + w) f(x, c) − w f(x, none): away from what any image would be, towards the class
     (Ho and Salimans 2022, eq. 6); 0 asks once. limit: x̂_0 is clipped to ±limit, and ε̂ made to agree; right for pixels.
+    What is returned raises ValueError, naming t, where the network's output is NaN or infinite.
     """
 
     def network(x: np.ndarray, t: int, y: np.ndarray | None) -> np.ndarray:
@@ -62,6 +64,7 @@ def ask(
                 said = (1 + guidance) * given - guidance * none
         if was_training:
             model.train()
+        check_finite(said, f"the denoiser's output at t = {t}")
         x0, eps = x0_and_eps(kind, said, x, t, schedule)
         if limit is None:
             return x0, eps

@@ -12,6 +12,7 @@ from scratch.data import TOYS, Dataset, grid_centres, independent, load_digits, 
 from scratch.evaluation import Modes, count_modes, energy_distance, frechet_distance, real_distance
 from scratch.evaluation import judge as judging
 from scratch.module import Module
+from scratch.sampling import check_finite
 from scratch.tensor import Tensor, no_grad
 
 IMAGES: dict[str, Callable[..., Any]] = {"digits": load_digits, "mnist": load_mnist}
@@ -114,7 +115,10 @@ def load_task(name: str) -> Task:
 
 
 def drawn(generator: Module, count: int, seed: int, classes: int = 0) -> np.ndarray:
-    """What a generator makes of noise of this seed, in evaluation; the classes in turn if it wants any."""
+    """What a generator makes of noise of this seed, in evaluation; the classes in turn if it wants any.
+
+    Raises ValueError where that is NaN or infinite, naming the row.
+    """
     rng = np.random.default_rng([seed, 1])
     training, parts = generator.training, []
     generator.eval()
@@ -125,7 +129,9 @@ def drawn(generator: Module, count: int, seed: int, classes: int = 0) -> np.ndar
             labels = (rows % classes,) if hasattr(generator, "label") else ()
             parts.append(generator(Tensor(z), *labels).data)
     generator.train(training)
-    return np.concatenate(parts)
+    samples = np.concatenate(parts)
+    check_finite(samples, "the generator's output")
+    return samples
 
 
 def from_pixels(data: Dataset) -> Dataset:

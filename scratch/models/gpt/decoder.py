@@ -53,45 +53,57 @@ class Decoder:
     def reset(self) -> None:
         """Forget what was read; the arrays are kept."""
         self.lengths[:] = 0
+        for block in self.blocks:
+            block.values[...] = 0  # a weight of 0 hides any number, but not a NaN
 
     def read(self, tokens: Any, counts: Any = None) -> Array:
         """Read the next tokens of every row, and score what comes after them.
 
         Rows may go on by different numbers of tokens: the first counts[b] of row b count, what is right of them is
-        padding. Nothing sees padding, for it stands after everything, and the next call overwrites it.
+        padding and is not read: the last token that counts stands in for it, at its own place and with its own values.
         Shapes: tokens (B, T), counts (B,) from 1 to T, T where it is not given → logits (B, V).
         Raises ValueError for other shapes, for tokens outside the vocabulary, and beyond the context.
         """
-        tokens = np.asarray(tokens)
-        B, T = self._check(tokens)
-        counts = np.full(B, T) if counts is None else np.asarray(counts)
-        if counts.shape != (B,) or counts.min() < 1 or counts.max() > T:
-            raise ValueError(f"Decoder expected counts of shape ({B},) from 1 to {T}, got {counts}")
+        tokens, positions, counts = unpadded(tokens, counts, self.lengths, len(self.token_rows))
+        T = tokens.shape[1]
         longest = int((self.lengths + counts).max())
         if longest > self.block_size:
             raise ValueError(f"Decoder: {longest} tokens are more than the context of {self.block_size}")
-        # Padding of a row near the end of the context may stand beyond it, and goes to the last place.
-        positions = np.minimum(self.lengths[:, None] + np.arange(T), self.block_size - 1)  # (B, T)
         seen = int(positions.max()) + 1
         together = T == 1 and int(positions.min()) + 1 == seen  # a token a row, at one place: nothing is later
         hidden = None if together else np.arange(seen) > positions[:, None, :, None]  # (B, 1, T, seen)
-        self.lengths += counts
 
         x = self.token_rows[tokens.reshape(-1)] + self.position_rows[positions.reshape(-1)]  # (B·T, C)
         for block in self.blocks:
             x += block.attend(x, positions, seen, hidden)
             x += block.think(x)
-        return self.head(x if T == 1 else x[np.arange(B) * T + counts - 1])
+        self.lengths += counts
+        return self.head(x if T == 1 else x[T - 1 :: T])
 
-    def _check(self, tokens: Array) -> tuple[int, int]:
-        B, V = len(self.lengths), len(self.token_rows)
-        if tokens.ndim != 2 or len(tokens) != B or tokens.shape[1] < 1 or tokens.dtype.kind not in "iu":
-            raise ValueError(f"Decoder expected whole numbers of shape ({B}, T), T at least 1, got {tokens.dtype} "
-                             f"{tokens.shape}")  # fmt: skip
-        low, high = int(tokens.min()), int(tokens.max())
-        if low < 0 or high >= V:
-            raise ValueError(f"Decoder expected tokens from 0 to {V - 1}, got {low} to {high}")
-        return tokens.shape
+
+def unpadded(tokens: Any, counts: Any, lengths: Array, vocab_size: int) -> tuple[Array, Array, Array]:
+    """The tokens with padding replaced by each row's last token that counts, where all of them stand, and the counts.
+
+    What is computed for padding then equals what is computed for that token, and is kept in the same place, so that no
+    other place is written: the cache may be full, and a row that is behind needs no room for the padding.
+    Shapes: tokens (B, T), counts (B,) or None for T each, lengths (B,) → (B, T), (B, T), (B,).
+    Raises ValueError for other shapes, counts not from 1 to T, and tokens outside the vocabulary that are no padding.
+    """
+    tokens, B, V = np.asarray(tokens), len(lengths), vocab_size
+    if tokens.ndim != 2 or len(tokens) != B or tokens.shape[1] < 1 or tokens.dtype.kind not in "iu":
+        raise ValueError(f"Decoder expected whole numbers of shape ({B}, T), T at least 1, got {tokens.dtype} "
+                         f"{tokens.shape}")  # fmt: skip
+    T = tokens.shape[1]
+    counts = np.full(B, T) if counts is None else np.asarray(counts)
+    if counts.shape != (B,) or counts.dtype.kind not in "iu" or counts.min() < 1 or counts.max() > T:
+        raise ValueError(f"Decoder expected counts of shape ({B},) from 1 to {T}, got {counts}")
+    counts = counts.astype(np.intp)
+    column = np.minimum(np.arange(T), counts[:, None] - 1)
+    tokens = np.take_along_axis(tokens, column, axis=1)
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0 or high >= V:
+        raise ValueError(f"Decoder expected tokens from 0 to {V - 1}, got {low} to {high}")
+    return tokens, lengths[:, None] + column, counts
 
 
 class DecoderBlock:

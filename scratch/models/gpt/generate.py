@@ -17,6 +17,7 @@ import numpy as np
 from scratch.models.gpt.decoder import Decoder
 from scratch.models.gpt.model import GPT
 from scratch.random import generator
+from scratch.sampling import check_scores, draw
 from scratch.tensor import Array, no_grad
 
 Prompts = Array | Sequence[Any]
@@ -40,7 +41,8 @@ def generate(
         temperature: below 1 the likely becomes likelier; 0 takes the likeliest (greedy).
         top_k: keep the k likeliest tokens. top_p: keep the likeliest ones up to this probability together.
         rng: where the draws come from. cache: False runs the whole model for every token, to compare.
-    Raises ValueError for an empty prompt, tokens that the model lacks, and options out of range.
+    Raises ValueError for an empty prompt, tokens that the model lacks, and options out of range; and where the model's
+    scores are NaN or infinite, naming the step and the row.
     """
     texts = checked(model, prompts)
     options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "rng": rng, "cache": cache}
@@ -72,7 +74,7 @@ def stream(
     def tokens() -> Iterator[Array]:
         logits = next(scores)
         for step in range(max_new_tokens):
-            chosen = choose(logits, temperature, top_k, top_p, rng)
+            chosen = choose(logits, temperature, top_k, top_p, rng, step)
             yield chosen
             if step + 1 < max_new_tokens:
                 logits = scores.send(chosen)
@@ -84,9 +86,14 @@ def stream(
 
 
 def choose(
-    logits: Array, temperature: float, top_k: int | None, top_p: float | None, rng: np.random.Generator
-) -> Array:
-    """A token for each row: drawn from `distribution`, or the likeliest at temperature 0.  Shapes: (B, V) → (B,)"""
+    logits: Array, temperature: float, top_k: int | None, top_p: float | None, rng: np.random.Generator,
+    step: int | None = None,
+) -> Array:  # fmt: skip
+    """A token for each row: drawn from `distribution`, or the likeliest at temperature 0.  Shapes: (B, V) → (B,)
+
+    Raises ValueError for scores that `check_scores` refuses, naming the step if it is given.
+    """
+    check_scores(logits, step)
     if temperature == 0:
         return logits.argmax(axis=1)
     return draw(distribution(logits, temperature, top_k, top_p), rng)
@@ -99,14 +106,16 @@ def distribution(
 
     The nucleus holds the likeliest tokens until their probabilities reach top_p (Holtzman et al. 2020); the first is
     always in it. Of equally likely tokens the ones with smaller numbers come first.
-    Shapes: (B, V) → (B, V) in float64. Raises ValueError for options out of range.
+    Shapes: (B, V) → (B, V) in float64. Raises ValueError for options out of range, and for scores that are NaN, +∞, or
+    −∞ for every token of a row; one of −∞ has the probability 0.
     """
     check_options(temperature, top_k, top_p)
     logits = np.asarray(logits, np.float64)
+    check_scores(logits)
     if temperature == 0:
         return np.eye(logits.shape[1])[logits.argmax(axis=1)]
-    z = (logits - logits.max(axis=1, keepdims=True)) / temperature
-    p = np.exp(z)
+    with np.errstate(over="ignore"):  # of a temperature near 0: −∞, whose exponential is 0
+        p = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
     p /= p.sum(axis=1, keepdims=True)
     if top_k is None and top_p is None:
         return p
@@ -121,13 +130,6 @@ def distribution(
         ranked /= ranked.sum(axis=1, keepdims=True)
     np.put_along_axis(p, order, ranked, axis=1)
     return p
-
-
-def draw(p: Array, rng: np.random.Generator) -> Array:
-    """One token a row by its probability: where the running sum passes a number from U(0, 1).  (B, V) → (B,)"""
-    total = np.cumsum(p, axis=1)
-    u = rng.random((len(p), 1)) * total[:, -1:]  # the sum may miss 1 by a rounding
-    return (total <= u).sum(axis=1)
 
 
 # -- from tokens to scores ----------------------------------------------------------------------------------------
@@ -192,10 +194,10 @@ def checked(model: Any, prompts: Prompts) -> list[list[int]]:
 
 
 def check_options(temperature: float, top_k: int | None, top_p: float | None) -> None:
-    """Raises ValueError for a temperature below 0, a top_k below 1 and a top_p outside (0, 1]."""
+    """Raises ValueError for a temperature below 0, a top_k that is no whole number from 1, a top_p outside (0, 1]."""
     if not 0 <= temperature < np.inf:
         raise ValueError(f"temperature must be a number of at least 0, got {temperature}")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k must be at least 1, got {top_k}")
+    if top_k is not None and (not isinstance(top_k, (int, np.integer)) or top_k < 1):
+        raise ValueError(f"top_k must be a whole number of at least 1, got {top_k}")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p must be above 0 and at most 1, got {top_p}")

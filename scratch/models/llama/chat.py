@@ -68,7 +68,7 @@ class Writer:
     ):  # fmt: skip
         self.tokenizer, self.decoder = tokenizer, Decoder(model, length=min(length, model.max_position_embeddings))
         rng = np.random.default_rng(0) if rng is None else rng
-        self.options: tuple[Any, ...] = (temperature, top_k, top_p, rng)
+        self.options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "rng": rng}
         self.logits: np.ndarray | None = None
         self.written = 0  # tokens, by the model
         self.stopped = True  # whether it ended by itself, or there was no room for more
@@ -91,7 +91,7 @@ class Writer:
         for _ in range(min(count, self.room())):
             if self.logits is None:
                 raise ValueError("there is nothing to go on from: give at least one token")
-            token = choose(self.logits, *self.options)
+            token = choose(self.logits, **self.options, step=self.written)
             self.logits = self.decoder.read(token[:, None])
             if int(token[0]) in stops:
                 self.stopped = True

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from scratch.layers import RMSNorm
+from scratch.models.gpt.decoder import unpadded
 from scratch.models.llama.experts import SparseLayer
 from scratch.models.llama.model import MLP, Layer, Llama
 from scratch.module import Module
@@ -56,43 +57,31 @@ class Decoder:
     def reset(self) -> None:
         """Forget what was read; the arrays are kept."""
         self.lengths[:] = 0
+        for layer in self.layers:
+            layer.values[...] = 0  # a weight of 0 hides any number, but not a NaN
 
     def read(self, tokens: Any, counts: Any = None) -> Array:
         """Read the next tokens of every row, and score what comes after them.
 
         Rows may go on by different numbers of tokens: the first counts[b] of row b count, what is right of them is
-        padding. Nothing sees padding, for it stands after everything, and the next call overwrites it.
+        padding and is not read: the last token that counts stands in for it, at its own place and with its own values.
         Shapes: tokens (B, T), counts (B,) from 1 to T, T where it is not given → logits (B, V).
         Raises ValueError for other shapes, for tokens outside the vocabulary, and beyond the length.
         """
-        tokens = np.asarray(tokens)
-        B, T = self._check(tokens)
-        counts = np.full(B, T) if counts is None else np.asarray(counts)
-        if counts.shape != (B,) or counts.min() < 1 or counts.max() > T:
-            raise ValueError(f"Decoder expected counts of shape ({B},) from 1 to {T}, got {counts}")
+        tokens, positions, counts = unpadded(tokens, counts, self.lengths, len(self.embedding))
+        T = tokens.shape[1]
         longest = int((self.lengths + counts).max())
         if longest > self.length:
             raise ValueError(f"Decoder: {longest} tokens are more than the length of {self.length}")
-        # Padding of a row near the end may stand beyond it, and goes to the last place.
-        places = Places(np.minimum(self.lengths[:, None] + np.arange(T), self.length - 1), self.cos, self.sin)
-        self.lengths += counts
+        places = Places(positions, self.cos, self.sin)
 
         x = self.embedding[tokens.reshape(-1)]  # (B·T, C)
         for layer in self.layers:
             x += layer.attend(x, places)
             x += layer.think(x)
-        last = x if T == 1 else x[np.arange(B) * T + counts - 1]
+        self.lengths += counts
+        last = x if T == 1 else x[T - 1 :: T]
         return self.norm(last) @ self.head.T
-
-    def _check(self, tokens: Array) -> tuple[int, int]:
-        B, V = len(self.lengths), len(self.embedding)
-        if tokens.ndim != 2 or len(tokens) != B or tokens.shape[1] < 1 or tokens.dtype.kind not in "iu":
-            raise ValueError(f"Decoder expected whole numbers of shape ({B}, T), T at least 1, got {tokens.dtype} "
-                             f"{tokens.shape}")  # fmt: skip
-        low, high = int(tokens.min()), int(tokens.max())
-        if low < 0 or high >= V:
-            raise ValueError(f"Decoder expected tokens from 0 to {V - 1}, got {low} to {high}")
-        return tokens.shape
 
 
 class Places:

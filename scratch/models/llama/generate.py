@@ -43,7 +43,8 @@ def stream(
     """Yields (B,), the next token of each row, as soon as it is chosen.
 
     Args: as the GPT's `generate`; cache False runs the whole model for every token, to compare.
-    Raises ValueError for an empty prompt, tokens that the model lacks, and options out of range.
+    Raises ValueError for an empty prompt, tokens that the model lacks, and options out of range; and where the model's
+    scores are NaN or infinite, naming the step and the row.
     """
     texts = checked(model, prompts)
     if max_new_tokens < 0:
@@ -52,9 +53,9 @@ def stream(
     rng = generator() if rng is None else rng
 
     def tokens() -> Iterator[Array]:
-        scores = Cached(model, texts) if cache else Recomputed(model, texts)
-        for _ in range(max_new_tokens):
-            chosen = choose(scores.next(), temperature, top_k, top_p, rng)
+        scores = Cached(model, texts, max_new_tokens) if cache else Recomputed(model, texts)
+        for step in range(max_new_tokens):
+            chosen = choose(scores.next(), temperature, top_k, top_p, rng, step)
             yield chosen
             for text, token in zip(texts, chosen, strict=True):
                 text.append(int(token))
@@ -63,11 +64,12 @@ def stream(
 
 
 class Cached:
-    """Scores of the next tokens of texts that grow, from a cache while they fit into the context."""
+    """Scores of the next tokens of texts that grow by `new`, from a cache while they fit into the context; the cache is
+    as long as the texts will be, for a context of 131,072 places would take gigabytes."""
 
-    def __init__(self, model: Llama, texts: list[list[int]]):
+    def __init__(self, model: Llama, texts: list[list[int]], new: int):
         self.size, self.texts = model.max_position_embeddings, texts
-        self.decoder = Decoder(model, len(texts))
+        self.decoder = Decoder(model, len(texts), min(max(map(len, texts)) + new, self.size))
 
     def next(self) -> Array:
         fits = max(map(len, self.texts)) <= self.size

@@ -14,6 +14,7 @@ import numpy as np
 
 from scratch.models.rnn_lstm_gru.model import LanguageModel
 from scratch.random import generator
+from scratch.sampling import check_scores, draw
 from scratch.tensor import Array, no_grad
 
 
@@ -27,7 +28,8 @@ def generate(
 ) -> Array:
     """The prompts with `count` tokens after them.  Shapes: (B, T) → (B, T + count)
 
-    Raises ValueError for an empty prompt, tokens that the model lacks, a negative count and a temperature below 0.
+    Raises ValueError for an empty prompt, tokens that the model lacks, a negative count and a temperature below 0; and
+    where the model's scores are NaN or infinite, naming the step and the row.
     """
     prompts = np.asarray(prompts)
     new = list(stream(model, prompts, count, temperature=temperature, rng=rng))
@@ -51,7 +53,7 @@ def stream(
 
     def tokens(logits: Array, state: Any) -> Iterator[Array]:
         for step in range(count):
-            token = draw(distribution(logits, temperature), rng)
+            token = draw(distribution(logits, temperature, step), rng)
             yield token
             if step + 1 < count:
                 logits, state = read(model, token[:, None], state)
@@ -71,21 +73,19 @@ def read(model: LanguageModel, tokens: Any, state: Any = None) -> tuple[Array, A
         model.train(training)
 
 
-def distribution(logits: Array, temperature: float = 1.0) -> Array:
-    """softmax(logits / temperature) in float64; at 0 all of it on the first of the likeliest.  (B, V) → (B, V)"""
+def distribution(logits: Array, temperature: float = 1.0, step: int | None = None) -> Array:
+    """softmax(logits / temperature) in float64; at 0 all of it on the first of the likeliest.  (B, V) → (B, V)
+
+    Raises ValueError for scores that `check_scores` refuses, naming the step if it is given.
+    """
     checked(temperature)
     logits = np.asarray(logits, np.float64)
+    check_scores(logits, step)
     if temperature == 0:
         return np.eye(logits.shape[1])[logits.argmax(axis=1)]
-    p = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
+    with np.errstate(over="ignore"):  # of a temperature near 0: −∞, whose exponential is 0
+        p = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
     return p / p.sum(axis=1, keepdims=True)
-
-
-def draw(p: Array, rng: np.random.Generator) -> Array:
-    """One token a row by its probability: where the running sum passes a number from U(0, 1).  (B, V) → (B,)"""
-    total = np.cumsum(p, axis=1)
-    u = rng.random((len(p), 1)) * total[:, -1:]  # the sum may miss 1 by a rounding
-    return (total <= u).sum(axis=1)
 
 
 def checked(temperature: float) -> None:

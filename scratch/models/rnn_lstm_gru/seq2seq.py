@@ -28,6 +28,7 @@ from scratch.layers import Embedding, Linear
 from scratch.layers.recurrent import GRU, GRUCell
 from scratch.models.rnn_lstm_gru.model import initialise
 from scratch.module import Module
+from scratch.sampling import check_scores
 from scratch.tensor import Tensor, no_grad
 from scratch.value import raw
 
@@ -88,7 +89,7 @@ class _Seq2Seq(Module):
     Shapes: source (B, S), target (B, T), whole numbers; forced (B, T), truth values → logits (B, T, V), those of the
     token that follows target[:, t]. Where `forced` is False the decoder reads its own likeliest token instead of
     target[:, t]; without it, all of target. Raises ValueError for other shapes, tokens outside 0 … V − 1, and a source
-    without any token.
+    without any token, or with padding before one: the encoder reads each row up to its length.
     """
 
     def __init__(self, vocab_size: int, embedding: int, hidden: int, max_length: int):
@@ -121,6 +122,11 @@ class _Seq2Seq(Module):
         """What is to be asked, and the decoder's first state (B, H).  Shapes: (B, S)"""
         source = self._tokens(source, "source")
         padding = source == PAD
+        late = padding[:, :-1] & ~padding[:, 1:]
+        if late.any():
+            row = int(late.any(axis=1).argmax())
+            raise ValueError(f"{type(self).__name__} expected padding behind the tokens, row {row} of source has it "
+                             f"before one: {source[row]}")  # fmt: skip
         values, h = self.encoder(self.embedding(source), lengths=(~padding).sum(axis=1))
         state = tanh(self.bridge(concatenate([h[0], h[1]], axis=1)))
         return Memory(values, self.attention.key(values), padding), state
@@ -194,8 +200,9 @@ def greedy(model: _Seq2Seq, source: Any, max_length: int | None = None) -> tuple
             memory, state = model.encode(source)
             B = len(memory.padding)
             token, running, answer, looks = np.full(B, BEGIN), np.ones(B, bool), [], []
-            for _ in range(model.max_length if max_length is None else max_length):
+            for step in range(model.max_length if max_length is None else max_length):
                 logits, state, a = model.decode(token[:, None], state, memory)
+                check_scores(logits.data[:, 0], step, running)
                 token = np.where(running, logits.data[:, 0].argmax(axis=1), PAD)
                 answer.append(token)
                 looks.append(a.data[:, 0])

@@ -37,9 +37,15 @@ class CachedDecoder:
             memory, padding = model.encode(source)
             self.layers = [_CachedLayer(layer, memory, padding, width, model.max_length) for layer in model.decoder]
         self.model, self.length = model, 0
+        self.rows, self.width = len(padding) * width, width
 
     def read(self, tokens: np.ndarray) -> np.ndarray:
-        """Logits of the token after these.  Shapes: (B·W,) → (B·W, V)"""
+        """Logits of the token after these.  Shapes: (B·W,) → (B·W, V)
+
+        Raises ValueError for another number of rows, and beyond the model's max_length.
+        """
+        if np.shape(tokens) != (self.rows,):
+            raise ValueError(f"CachedDecoder expected tokens of shape ({self.rows},), got {np.shape(tokens)}")
         with no_grad():
             x = self.model.embed(tokens[:, None], self.length)
             for layer in self.layers:
@@ -48,7 +54,14 @@ class CachedDecoder:
             return self.model.scores(self.model.decoder_norm(x)).data[:, 0]
 
     def keep(self, rows: np.ndarray) -> None:
-        """Go on with these hypotheses, (B·W,) row numbers; one may stay several times, among those of its source."""
+        """Go on with these hypotheses, (B·W,) row numbers; one may stay several times, among those of its source.
+
+        Raises ValueError for a row that would go on with a hypothesis of another source, whose memory it has not.
+        """
+        source = np.arange(self.rows) // self.width
+        if np.shape(rows) != (self.rows,) or not np.array_equal(np.asarray(rows) // self.width, source):
+            raise ValueError(f"CachedDecoder.keep expected {self.rows} row numbers, each among the {self.width} of its "
+                             f"source, got {rows}")  # fmt: skip
         for layer in self.layers:
             layer.keep(rows, self.length)
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from scratch.activations import log_softmax
 from scratch.models.transformer.cache import CachedDecoder
+from scratch.sampling import check_scores
 from scratch.tensor import no_grad
 
 BEGIN, END = 1, 2
@@ -36,15 +37,18 @@ def greedy(model: Any, source: Any, max_length: int | None = None, cache: bool =
 
     `cache=False` computes all places anew for each token, for which a model needs only `encode` and `decode`.
     Shapes: source (B, S) → tokens (B, T), without begin, T the longest answer.
-    Raises ValueError for a max_length outside 1 … model.max_length.
+    Raises ValueError for a max_length outside 1 … model.max_length, and where the scores of a row that has not ended
+    are NaN or infinite, naming the step and the row.
     """
     longest = _longest(model, max_length)
     with _evaluating(model):
         decoder = _decoder(model, source, 1, cache)
         begin, end = _marks(model)
         token, running, answer = np.full(len(source), begin), np.ones(len(source), bool), []
-        for _ in range(longest):
-            token = np.where(running, decoder.read(token).argmax(axis=1), model.pad)
+        for step in range(longest):
+            logits = decoder.read(token)
+            check_scores(logits, step, running)
+            token = np.where(running, logits.argmax(axis=1), model.pad)
             answer.append(token)
             running &= token != end
             if not running.any():
@@ -61,7 +65,7 @@ def beam_search(
     1 is greedy, and a width of as many places as there are sequences tries them all. One of `max_length` tokens stops
     there. Shapes: source (B, S) → tokens (B, W, T), scores (B, W).
     Raises ValueError for a width that is no whole number of at least 1, a negative alpha, and a max_length outside
-    1 … model.max_length.
+    1 … model.max_length; and where the scores of a hypothesis that goes on are NaN or infinite, naming step and row.
     """
     if not isinstance(width, (int, np.integer)) or width < 1 or not alpha >= 0:
         raise ValueError(f"beam_search expected width >= 1 and alpha >= 0, got {width} and {alpha}")
@@ -73,8 +77,9 @@ def beam_search(
     running, lengths = np.ones((B, width), bool), np.zeros((B, width), int)
     with _evaluating(model):
         decoder = _decoder(model, source, width, cache)
-        for _ in range(longest):
+        for step in range(longest):
             logits = decoder.read(tokens[:, :, -1].reshape(-1))
+            check_scores(logits, step, (running & (log_p > -np.inf)).reshape(-1), width)
             V = logits.shape[-1]
             longer = log_p[:, :, None] + log_softmax(logits, dim=-1).data.reshape(B, width, V)
             longer[~running] = -np.inf  # the one continuation of a hypothesis that has ended is padding,
