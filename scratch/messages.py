@@ -28,6 +28,11 @@ def shown(value: Any, limit: int | None = None) -> str:
     return shortened(escaped(shortened(text, limit)), limit)  # the first cut keeps a huge text from being escaped
 
 
+def quoted(value: Any, limit: int | None = None) -> str:
+    """The same as `shown`, strings in quotation marks: for names that could be taken for words of the message."""
+    return f"'{shown(value, limit)}'" if isinstance(value, str) else shown(value, limit)
+
+
 def escaped(text: str) -> str:
     """`text` with every character that a terminal may obey or cannot show as an escape, such as \\x1b."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from scratch.messages import shown
 from scratch.scope import Scope
 from scratch.tensor import Buffer, Parameter, Tensor
 
@@ -93,21 +94,26 @@ class Module:
         return {name: value.data for name, value in _named(self) if isinstance(value, (Parameter, Buffer))}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
-        """Write arrays (or tensors) into the parameters and buffers of the same names, cast to their dtype.
+        """Write arrays or tensors, PyTorch's too, into the parameters and buffers of these names, cast to their dtype.
 
-        Raises ValueError, before anything is changed, naming every shape that differs and, if `strict`, every name
-        that is missing or unexpected.
+        Raises ValueError, before anything is changed, naming every shape that differs, every value that is no array of
+        real numbers (or of whole numbers, for a buffer of such) and, if `strict`, every name missing or unexpected.
         """
         mine = self.state_dict()
-        given = {name: _to_numpy(value) for name, value in state.items()}
-        problems = [
-            f"{name}: expected shape {mine[name].shape}, got {value.shape}"
-            for name, value in given.items()
-            if name in mine and value.shape != mine[name].shape
-        ]
+        given, problems = {}, []
+        for name, value in state.items():
+            try:
+                given[name] = _to_numpy(value)
+            except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:  # sparse, quantized, of float8
+                problems.append(f"{shown(name)}: expected an array of numbers: {shown(str(error), 200)}")
+        for name, value in given.items():
+            if name in mine and value.shape != mine[name].shape:
+                problems.append(f"{name}: expected shape {mine[name].shape}, got {value.shape}")
+            elif name in mine and not _fits(value, mine[name].dtype):
+                problems.append(f"{name}: expected numbers for {mine[name].dtype}, got {value.dtype}")
         if strict:
-            problems += [f"missing: {name}" for name in mine if name not in given]
-            problems += [f"unexpected: {name}" for name in given if name not in mine]
+            problems += [f"missing: {name}" for name in mine if name not in state]
+            problems += [f"unexpected: {shown(name)}" for name in given if name not in mine]
         if problems:
             raise ValueError(f"{type(self).__name__}.load_state_dict: " + "; ".join(problems))
         for name, value in given.items():
@@ -249,6 +255,18 @@ def _draw(module: Module, path: set[int]) -> str:
 
 
 def _to_numpy(value: Any) -> np.ndarray:
+    """The numbers of an array or tensor, or of PyTorch's: on any device, with any of its lazy bits."""
     if isinstance(value, Tensor):
         return value.data
-    return np.asarray(value.detach() if hasattr(value, "detach") else value)
+    if not hasattr(value, "detach"):
+        return np.asarray(value)
+    if str(value.dtype) == "torch.bfloat16":  # which NumPy lacks; float32 holds it exactly
+        value = value.float()
+    return value.numpy(force=True)
+
+
+def _fits(value: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether the cast keeps what the numbers say: no text, no imaginary parts, no fractions for whole numbers."""
+    if value.dtype.kind == "f" and dtype.kind in "iu":
+        return bool((np.isfinite(value) & (np.trunc(value) == value)).all())
+    return value.dtype.kind in "biu" or value.dtype.kind == dtype.kind == "f"

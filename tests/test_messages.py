@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scratch.messages import escaped, shown
+from scratch.messages import escaped, quoted, shown
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,8 @@ def test_large_and_deep_values_are_cut():
 
 def test_escaped_keeps_a_whole_text():
     assert escaped("x" * 1000 + "\b") == "x" * 1000 + r"\x08"
+
+
+def test_quoted_tells_names_from_words():
+    assert quoted("a b") == "'a b'" and quoted("\x1b") == r"'\x1b'" and quoted(3) == "3" and quoted([1]) == "[1]"
+    assert len(quoted("x" * 1000, 20)) == 22

@@ -30,6 +30,7 @@ from scratch.weights import (
     load_metadata,
     load_pth,
     pickle_machine,
+    pickle_names,
     pth_file,
     pth_stream,
     replacing,
@@ -767,7 +768,7 @@ HOSTILE = {
     "the opcode BUILD on a Stored": tensor(6, (2,), (1,)) + b"}b",
     "the opcode BUILD on a Name": name("torch", "float32") + b"}b",
     "to call torch.FloatStorage": call(name("torch", "FloatStorage"), integer(3)),
-    "to call collections.OrderedDict": call(name("collections", "OrderedDict"), b"]"),
+    "to call collections.OrderedDict": call(name("collections", "OrderedDict"), b"N"),
     "to call torch.Size": call(name("torch", "Size"), b"]"),
     "to call torch._utils._rebuild_tensor_v2": call(name("torch._utils", "_rebuild_tensor_v2"), b"N"),
     "to call torch._utils._rebuild_parameter": call(name("torch._utils", "_rebuild_parameter"), b"}", b"\x88"),
@@ -785,9 +786,11 @@ def test_what_tensors_do_not_need_is_refused_by_name(read, culprit):
 
 
 def test_every_name_that_is_let_through_is_pytorchs_or_ordered_dict():
-    """Nothing in the list names a builtin, and each is only ever compared with: no name is looked up anywhere."""
-    others = {each for each in pickle_machine.KNOWN if not each.startswith("torch.")}
-    assert others == {"collections.OrderedDict"}
+    """The rest are containers and text; each is only ever compared with: no name is looked up anywhere."""
+    others = {each for each in pickle_names.KNOWN if not each.startswith("torch.")}
+    assert others == {"collections.OrderedDict", "collections.Counter", "_codecs.encode", "builtins.set",
+                      "builtins.complex", "builtins.bytearray", "__builtin__.set", "__builtin__.complex",
+                      "__builtin__.bytearray"}  # fmt: skip
 
 
 DAMAGED = {
@@ -804,7 +807,7 @@ DAMAGED = {
     "append to a tensor": (program(tensor(6, (2,), (1,)) + b"Na"), "appends to a Stored"),
     "items of a list": (program(b"]" + text("a") + b"Ns"), "sets 1 items of a list"),
     "an odd number": (program(b"}(Nu"), "sets 0.5 items of a dict"),
-    "a tuple for a key": (program(b"})Ns"), "a tuple for the key of a dict"),
+    "a tuple for a key": (program(b"})\x85Ns"), "a tuple for the key of a dict"),
     "a dict for a key": (program(b"}}Ns"), "a dict for the key of a dict"),
     "a reference to a number": (program(integer(3) + b"Q"), "not a storage"),
     "a storage of the wrong name": (program(storage(3, "float32")), "not a storage"),
@@ -964,7 +967,7 @@ def test_parts_that_lie_on_each_other_are_refused(read):
             copy.file_size = copy.compress_size = original.file_size
             file.filelist.append(copy)
         file._didModify = True  # type: ignore[attr-defined]
-    refusal(read, buffer.getvalue(), r"its parts claim \d+ bytes; the file has \d+")
+    refusal(read, buffer.getvalue(), r"its part 'archive/data/\d+' overlaps another")
 
 
 def test_no_damage_to_an_archive_makes_the_reader_fail_otherwise(read, monkeypatch):
@@ -1079,8 +1082,7 @@ def test_what_pytorch_writes_and_we_refuse(tmp_path):
     model = torch.nn.Linear(2, 3)
     for thing, words in [
         (model, r"refuses torch\.nn\.modules\.linear\.Linear"),
-        (torch.ones(2, dtype=torch.complex64), r"refuses torch\.ComplexFloatStorage"),
-        (torch.ones(2).to(torch.float8_e4m3fn), r"refuses torch\.float8_e4m3fn"),
+        (torch.ones(2).to(torch.float8_e4m3fn), r"its tensor '' is of torch\.float8_e4m3fn, which is not read"),
         ({"loss": np.float64(0.5)}, r"refuses numpy\._core\.multiarray\.scalar"),
     ]:
         torch.save(thing, tmp_path / "m.pth")

@@ -11,8 +11,9 @@ What is in the two most common formats, as a picture (each file here begins with
     └─────────┴─────────────────────────┴───────────┘    └────────────────────────┴───────────┴───────────┴─────┘
     read as data                                         read by a machine that knows tensors and refuses the rest
 
-Read in this order: `safetensors_file.py`, `files.py`, `pth_file.py`, `pth_stream.py`, `pickle_machine.py`; then
-`folder.py`, published weights beside their config.json, and `gguf_file.py` with `gguf_blocks.py`.
+Read in this order: `safetensors_file.py`, `files.py`, `pth_file.py`, `zip_file.py`, `pth_stream.py`,
+`pickle_machine.py`, `pickle_names.py`; then `folder.py`, published weights beside their config.json, `gguf_file.py`
+with `gguf_blocks.py`, and `npz_file.py`.
 """
 
 from __future__ import annotations

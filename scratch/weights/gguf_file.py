@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from scratch.messages import quoted
 from scratch.weights.files import reading
 from scratch.weights.gguf_blocks import KINDS, Kind, decode
 
@@ -100,7 +101,7 @@ def _read_tensor(file: BinaryIO, name: str, entry: Entry) -> np.ndarray:
     raw = np.empty(entry.size, np.uint8)
     file.seek(entry.begin)
     if file.readinto(raw.data) != entry.size:  # type: ignore[attr-defined]
-        raise ValueError(f"it became shorter while it was read, at {name!r}")
+        raise ValueError(f"it became shorter while it was read, at {quoted(name)}")
     return decode(entry.kind, raw).reshape(entry.shape)
 
 
@@ -150,7 +151,7 @@ class _Header:
     def name(self, taken: dict[str, Any]) -> str:
         name = self.text()
         if name in taken or len(name) > MAX_NAME:
-            raise ValueError(f"it has a name twice, or one of more than {MAX_NAME} letters: {name[:100]!r}")
+            raise ValueError(f"it has a name twice, or one of more than {MAX_NAME} letters: {quoted(name)}")
         return name
 
     def value(self, kind: int, name: str, depth: int = 0) -> Any:
@@ -159,11 +160,11 @@ class _Header:
         if kind == STRING:
             return self.text()
         if kind != LIST or depth >= MAX_DEPTH:
-            raise ValueError(f"{name[:100]!r} is of the type {kind}, or of lists nested {depth} deep")
+            raise ValueError(f"{quoted(name)} is of the type {kind}, or of lists nested {depth} deep")
         inner, count = self.number("<I"), self.number("<Q")
         least = {STRING: 8, LIST: 12}.get(inner) or struct.calcsize(NUMBERS.get(inner, "<Q"))
         if count * least > self.size:
-            raise ValueError(f"{name[:100]!r} claims {count} values in {self.size} bytes")
+            raise ValueError(f"{quoted(name)} claims {count} values in {self.size} bytes")
         if inner in NUMBERS:
             raw = np.frombuffer(self.take(count * least), NUMBERS[inner])
             return raw.tolist()
@@ -172,14 +173,14 @@ class _Header:
     def tensor(self, name: str) -> tuple[Kind, tuple[int, ...], int]:
         axes = self.number("<I")
         if not 1 <= axes <= MAX_AXES:
-            raise ValueError(f"{name[:100]!r} has {axes} axes, not 1 to {MAX_AXES}")
+            raise ValueError(f"{quoted(name)} has {axes} axes, not 1 to {MAX_AXES}")
         lengths = [self.number("<Q") for _ in range(axes)]
         kind, offset = self.number("<I"), self.number("<Q")
         if kind not in KINDS:
             known = ", ".join(each.name for each in KINDS.values())
-            raise ValueError(f"{name[:100]!r} is stored as kind {kind}; what is read is {known}")
+            raise ValueError(f"{quoted(name)} is stored as kind {kind}; what is read is {known}")
         if not all(0 < n < 2**40 for n in lengths) or lengths[0] % KINDS[kind].weights:
-            raise ValueError(f"{name[:100]!r} has axes of {lengths}, in blocks of {KINDS[kind].weights}")
+            raise ValueError(f"{quoted(name)} has axes of {lengths}, in blocks of {KINDS[kind].weights}")
         return KINDS[kind], tuple(reversed(lengths)), offset
 
     def placed(self, found: dict[str, tuple[Kind, tuple[int, ...], int]], alignment: Any) -> dict[str, Entry]:
@@ -191,12 +192,12 @@ class _Header:
         for name, (kind, shape, offset) in found.items():
             size = math.prod(shape) // kind.weights * kind.size
             if offset % alignment or start + offset + size > self.size:
-                raise ValueError(f"{name[:100]!r}, {kind.name} of shape {shape}, should lie at {start + offset} and "
+                raise ValueError(f"{quoted(name)}, {kind.name} of shape {shape}, should lie at {start + offset} and "
                                  f"take {size} bytes; the file has {self.size}, in steps of {alignment}")  # fmt: skip
             entries[name] = Entry(kind, shape, start + offset, size)
         end = start
         for name, entry in sorted(entries.items(), key=lambda item: item[1].begin):
             if entry.begin < end:
-                raise ValueError(f"the numbers of {name[:100]!r} begin at {entry.begin}, inside another tensor's")
+                raise ValueError(f"the numbers of {quoted(name)} begin at {entry.begin}, inside another tensor's")
             end = entry.begin + entry.size
         return entries

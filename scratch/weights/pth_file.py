@@ -18,20 +18,21 @@ from __future__ import annotations
 
 import math
 import os
-import struct
 import zipfile
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from scratch.messages import quoted
 from scratch.weights.files import reading
-from scratch.weights.pickle_machine import Stored, read_pickle
+from scratch.weights.pickle_machine import read_pickle
+from scratch.weights.pickle_names import Stored, Unread
 from scratch.weights.pth_stream import read_stream
 from scratch.weights.safetensors_file import MAX_AXES, bfloat16_to_float32
+from scratch.weights.zip_file import open_zip, read_part
 
 PTH = "a PyTorch file written by torch.save"
-ZIP_FAULTS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, KeyError, OverflowError, struct.error)
 
 # What a file may make of itself: a few bytes can describe a tensor of any size (stride 0) or name a tensor many times.
 MAX_VALUES = 1_000_000
@@ -56,15 +57,15 @@ def load_pth(path: str | os.PathLike, key: str | None = None) -> dict[str, np.nd
         found = _collect(value)
         if key is not None:
             found = _inside(found, key)
-        _check(found, size)
+        stored = _checked(found, size)
         storages: dict[str, bytes | memoryview] = {}
-        for storage in {stored.storage for stored in found.values()}:
+        for storage in {each.storage for each in stored.values()}:
             storages[storage.key] = storage_bytes(storage.key)
             expected = storage.size * _dtype(storage.dtype).itemsize
             if len(storages[storage.key]) != expected:
                 got = len(storages[storage.key])
-                raise ValueError(f"its storage {storage.key[:100]!r} should take {expected} bytes and has {got}")
-        return {name: _gather(stored, storages[stored.storage.key], order) for name, stored in found.items()}
+                raise ValueError(f"its storage {quoted(storage.key)} should take {expected} bytes and has {got}")
+        return {name: _gather(each, storages[each.storage.key], order) for name, each in stored.items()}
 
 
 def _contents(file: BinaryIO, size: int) -> tuple[Any, bytes, Callable[[str], bytes | memoryview]]:
@@ -76,36 +77,21 @@ def _contents(file: BinaryIO, size: int) -> tuple[Any, bytes, Callable[[str], by
 
         def numbers(key: str) -> memoryview:
             if key not in storages:
-                raise ValueError(f"its storage {key[:100]!r} is missing")
+                raise ValueError(f"its storage {quoted(key)} is missing")
             return storages[key]
 
         return value, b"little", numbers
-    archive = _open(file, size)
+    # PyTorch never compresses, so the parts take no more than the file (of a zip bomb they do).
+    archive = open_zip(file, size)
     root = _root(archive)
-    order = _read(archive, f"{root}/byteorder") if f"{root}/byteorder" in archive.namelist() else b"little"
+    order = read_part(archive, f"{root}/byteorder") if f"{root}/byteorder" in archive.namelist() else b"little"
     if order not in (b"little", b"big"):
         raise ValueError(f"its byte order is {order[:20]!r}")
-    value = read_pickle(_read(archive, f"{root}/data.pkl"))
-    return value, order, lambda key: _read(archive, f"{root}/data/{key}")
+    value = read_pickle(read_part(archive, f"{root}/data.pkl"))
+    return value, order, lambda key: read_part(archive, f"{root}/data/{key}")
 
 
 # -- the archive ----------------------------------------------------------------------------------------------------
-
-
-def _open(file: BinaryIO, size: int) -> zipfile.ZipFile:
-    start = file.read(4)
-    try:
-        archive = zipfile.ZipFile(file)
-    except (*ZIP_FAULTS, ValueError) as error:
-        raise ValueError(f"it is no zip archive (it begins with {start!r}): {error}") from None
-    entries = archive.infolist()
-    # PyTorch never compresses. So whatever unpacks to more than the file holds is not its work (a zip bomb is).
-    for entry in entries:
-        if entry.compress_type != zipfile.ZIP_STORED:
-            raise ValueError(f"its part {entry.filename[:100]!r} is compressed, which PyTorch never does")
-    if sum(entry.file_size for entry in entries) > size:
-        raise ValueError(f"its parts claim {sum(entry.file_size for entry in entries)} bytes; the file has {size}")
-    return archive
 
 
 def _root(archive: zipfile.ZipFile) -> str:
@@ -116,26 +102,19 @@ def _root(archive: zipfile.ZipFile) -> str:
     return roots[0]
 
 
-def _read(archive: zipfile.ZipFile, name: str) -> bytes:
-    try:
-        return archive.read(name)
-    except (*ZIP_FAULTS, ValueError) as error:
-        raise ValueError(f"its part {name[:100]!r} is missing or damaged: {error}") from None
-
-
 # -- the tensors ----------------------------------------------------------------------------------------------------
 
 
-def _collect(value: Any) -> dict[str, Stored]:
+def _collect(value: Any) -> dict[str, Stored | Unread]:
     """{dotted name: tensor} of everything in nested dicts, lists and tuples, in order."""
-    found: dict[str, Stored] = {}
+    found: dict[str, Stored | Unread] = {}
     seen = 1
     waiting: list[tuple[str, int, Any]] = [("", 0, value)]
     while waiting:
         name, depth, value = waiting.pop()
-        if type(value) is Stored:
+        if type(value) in (Stored, Unread):
             if name in found:
-                raise ValueError(f"it has two tensors of the name {name!r}")
+                raise ValueError(f"it has two tensors of the name {quoted(name)}")
             found[name] = value
         if type(value) not in (dict, list, tuple):
             continue
@@ -148,28 +127,34 @@ def _collect(value: Any) -> dict[str, Stored]:
     return found
 
 
-def _inside(found: dict[str, Stored], key: str) -> dict[str, Stored]:
+def _inside(found: dict[str, Stored | Unread], key: str) -> dict[str, Stored | Unread]:
     """The tensors whose names begin with `key`, named from there on."""
     inside = {name[len(key) + 1 :]: stored for name, stored in found.items() if name.startswith(f"{key}.")}
     if not inside:
-        there = ", ".join(repr(name) for name in list(dict.fromkeys(name.partition(".")[0] for name in found))[:10])
-        raise ValueError(f"it has no tensors inside {key!r}; there are some in {there or 'nothing'}")
+        parts = list(dict.fromkeys(name.partition(".")[0] for name in found))
+        there = ", ".join(quoted(part) for part in parts[:10])
+        raise ValueError(f"it has no tensors inside {quoted(key)}; there are some in {there or 'nothing'}")
     return inside
 
 
-def _check(found: dict[str, Stored], size: int) -> None:
-    """No tensor reaches out of its storage, and all together are of a size that the file's justifies."""
-    total = 0
-    for name, (storage, offset, shape, strides, dtype) in found.items():
+def _checked(found: dict[str, Stored | Unread], size: int) -> dict[str, Stored]:
+    """The same, if all can be read: none reaches out of its storage, and all together fit to the file's size."""
+    total, checked = 0, {}
+    for name, stored in found.items():
+        if isinstance(stored, Unread):
+            raise ValueError(f"its tensor {quoted(name)} is {stored.why}, which is not read")
+        checked[name] = stored
+        storage, offset, shape, strides, dtype, *_ = stored
         count = math.prod(shape) if len(shape) <= MAX_AXES else -1
         last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
         item, stored_item = _dtype(dtype).itemsize, _dtype(storage.dtype).itemsize
         if count < 0 or count and (last + 1) * item > storage.size * stored_item:
-            shown = f"offset {offset}, shape {shape[:8]}, strides {strides[:8]}"
-            raise ValueError(f"its tensor {name[:100]!r} ({shown}) is larger than its storage, {storage.size} numbers")
+            place = f"offset {offset}, shape {shape[:8]}, strides {strides[:8]}"
+            raise ValueError(f"its tensor {quoted(name)} ({place}) is larger than its storage, {storage.size} numbers")
         total += count * item
     if total > MAX_GROWTH * size + FREE_BYTES:
         raise ValueError(f"its tensors would take {total} bytes, more than {MAX_GROWTH} times the file's {size}")
+    return checked
 
 
 def _dtype(name: str, order: bytes = b"little") -> np.dtype:
@@ -190,5 +175,9 @@ def _gather(stored: Stored, raw: bytes | memoryview, order: bytes) -> np.ndarray
         steps = [s * numbers.itemsize if n > 1 else 0 for n, s in zip(stored.shape, stored.strides, strict=True)]
         array[...] = np.lib.stride_tricks.as_strided(numbers[stored.offset :], stored.shape, steps)
     if stored.dtype == "bf16":
-        return bfloat16_to_float32(array)
-    return array.astype(np.bool_) if stored.dtype == "bool" else array
+        array = bfloat16_to_float32(array)
+    elif stored.dtype == "bool":
+        array = array.astype(np.bool_)
+    if stored.conjugate:
+        np.conjugate(array, out=array)
+    return np.negative(array, out=array) if stored.negative else array

@@ -15,7 +15,9 @@ import io
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from scratch.weights.pickle_machine import Storage, read_pickle
+from scratch.messages import quoted
+from scratch.weights.pickle_machine import read_pickle
+from scratch.weights.pickle_names import Storage
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
@@ -51,7 +53,8 @@ def _storages(
     for storage in storages:
         count, begin = int.from_bytes(content[at : at + 8], "little"), at + 8
         if begin > len(content) or count != storage.size:
-            raise ValueError(f"its storage {storage.key[:100]!r} should be of {storage.size} numbers and is of {count}")
+            name = quoted(storage.key)
+            raise ValueError(f"its storage {name} should be of {storage.size} numbers and is of {count}")
         at = begin + count * itemsize(storage.dtype)
         found[storage.key] = content[begin:at]
     return found

@@ -16,12 +16,12 @@ from __future__ import annotations
 import json
 import math
 import os
-import reprlib
 from collections.abc import Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from scratch.messages import quoted, shown
 from scratch.weights.files import atomic_write, reading
 
 DTYPES = {
@@ -32,9 +32,6 @@ SAVED = {np.dtype(code).name for code in DTYPES.values()} | {"bool"}
 MAX_HEADER = 100_000_000  # the library's limit, too
 MAX_AXES = 64  # NumPy's limit
 SAFETENSORS = "a safetensors file"
-
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 120
 
 
 class Entry(NamedTuple):
@@ -63,7 +60,7 @@ def save_file(
         return atomic_write(path, data)
     for key, value in metadata.items():
         if not (_is_text(key) and _is_text(value)):
-            raise ValueError(f"save_file expected metadata of str to str, got {_short.repr(key)}: {_short.repr(value)}")
+            raise ValueError(f"save_file expected metadata of str to str, got {quoted(key)}: {quoted(value)}")
     # The library writes metadata in an order that changes from process to process; here it is sorted.
     start = 8 + int.from_bytes(data[:8], "little")
     entry = '"__metadata__":' + json.dumps(dict(sorted(metadata.items())), ensure_ascii=False, separators=(",", ":"))
@@ -100,10 +97,10 @@ def bfloat16_to_float32(bits: np.ndarray) -> np.ndarray:
 def _saveable(name: Any, array: Any) -> np.ndarray:
     """The array as the library wants it: it copies raw memory, so a transposed view would be written as garbage."""
     if not _is_text(name) or name == "__metadata__":
-        raise ValueError(f"save_file expected names of type str other than '__metadata__', got {_short.repr(name)}")
+        raise ValueError(f"save_file expected names of type str other than '__metadata__', got {quoted(name)}")
     if not isinstance(array, (np.ndarray, np.generic)) or array.dtype.name not in SAVED:
         got = array.dtype if isinstance(array, (np.ndarray, np.generic)) else type(array).__name__
-        raise ValueError(f"save_file expected {name!r} to be an array of {', '.join(sorted(SAVED))}, got {got}")
+        raise ValueError(f"save_file expected {quoted(name)} to be an array of {', '.join(sorted(SAVED))}, got {got}")
     return np.asarray(array, order="C")  # the library sees to the byte order
 
 
@@ -132,13 +129,13 @@ def _read_header(file: BinaryIO) -> tuple[dict[str, Entry], dict[str, str], int]
     header = _parse(file.read(length))
     metadata = header.pop("__metadata__", {})
     if not (isinstance(metadata, dict) and all(map(_is_text, metadata)) and all(map(_is_text, metadata.values()))):
-        raise ValueError(f"its metadata should map str to str and is {_short.repr(metadata)}")
+        raise ValueError(f"its metadata should map str to str and is {quoted(metadata)}")
     entries = {name: _entry(name, value) for name, value in header.items()}
 
     end = 0
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
         if entry.begin != end:
-            raise ValueError(f"the data of {_short.repr(name)} begin at {entry.begin}, not at {end} (overlap or gap)")
+            raise ValueError(f"the data of {quoted(name)} begin at {entry.begin}, not at {end} (overlap or gap)")
         end = entry.end
     if end != size - 8 - length:
         raise ValueError(f"its header describes {end} bytes of data, and {size - 8 - length} are there")
@@ -151,7 +148,7 @@ def _parse(text: bytes) -> dict[str, Any]:
     try:
         return json.loads(text.decode("utf-8"), object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"its header is not JSON: {error}") from None
+        raise ValueError(f"its header is not JSON: {shown(str(error), 200)}") from None
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -164,18 +161,18 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _entry(name: str, value: Any) -> Entry:
     """The header's entry for one array; every number in it is checked before it is used."""
     if not (_is_text(name) and isinstance(value, dict) and {"dtype", "shape", "data_offsets"} <= value.keys()):
-        raise ValueError(f"{_short.repr(name)} should have dtype, shape and data_offsets and is {_short.repr(value)}")
+        raise ValueError(f"{quoted(name)} should have dtype, shape and data_offsets and is {quoted(value)}")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not (isinstance(dtype, str) and dtype in DTYPES):
-        raise ValueError(f"the dtype of {_short.repr(name)} is {_short.repr(dtype)}, not one of {', '.join(DTYPES)}")
+        raise ValueError(f"the dtype of {quoted(name)} is {quoted(dtype)}, not one of {', '.join(DTYPES)}")
     if not (_are_counts(shape) and len(shape) <= MAX_AXES):
-        raise ValueError(f"the shape of {_short.repr(name)} is {_short.repr(shape)}")
+        raise ValueError(f"the shape of {quoted(name)} is {quoted(shape)}")
     if not (_are_counts(offsets) and len(offsets) == 2 and offsets[0] <= offsets[1]):
-        raise ValueError(f"the data_offsets of {_short.repr(name)} are {_short.repr(offsets)}")
+        raise ValueError(f"the data_offsets of {quoted(name)} are {quoted(offsets)}")
     need = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
     if offsets[1] - offsets[0] != need:
-        shown = f"{_short.repr(name)}, {dtype} of shape {_short.repr(shape)}"
-        raise ValueError(f"{shown}, takes {_short.repr(need)} bytes and has {_short.repr(offsets[1] - offsets[0])}")
+        described = f"{quoted(name)}, {dtype} of shape {quoted(shape)}"
+        raise ValueError(f"{described}, takes {quoted(need)} bytes and has {quoted(offsets[1] - offsets[0])}")
     return Entry(dtype, tuple(shape), offsets[0], offsets[1])
 
 
@@ -188,10 +185,10 @@ def _read_array(file: BinaryIO, name: str, entry: Entry, start: int) -> np.ndarr
     try:
         array = np.empty(entry.shape, DTYPES[entry.dtype])
     except (ValueError, OverflowError):  # an empty array may still have an axis longer than an address can count
-        raise ValueError(f"the shape of {_short.repr(name)} is {_short.repr(entry.shape)}") from None
+        raise ValueError(f"the shape of {quoted(name)} is {quoted(entry.shape)}") from None
     file.seek(start + entry.begin)
     if file.readinto(array.reshape(-1).view(np.uint8).data) != array.nbytes:  # type: ignore[attr-defined]
-        raise ValueError(f"it became shorter while it was read, at {_short.repr(name)}")
+        raise ValueError(f"it became shorter while it was read, at {quoted(name)}")
     if entry.dtype == "BF16":
         return bfloat16_to_float32(array)
     if entry.dtype == "BOOL":

@@ -16,9 +16,7 @@ import importlib.util
 import os
 import sys
 import unicodedata
-import zipfile
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,11 +24,13 @@ import numpy as np
 
 from scratch.activations import log_softmax
 from scratch.layers import GRU, Embedding, GRUCell, Linear
+from scratch.messages import shown
 from scratch.module import Module
 from scratch.tensor import Array, Tensor, no_grad
 from scratch.training.command import guarded
 from scratch.training.progress import say
 from scratch.weights.files import reading
+from scratch.weights.npz_file import read_npz
 
 WHEEL, WEIGHTS = "g2p_en", "checkpoint20.npz"
 INSTALL = "pip install --no-deps g2p-en==2.1.0"
@@ -44,6 +44,7 @@ SOUNDS = (
     *(vowel + stress for vowel in ("OW", "OY") for stress in "012"), "P", "R", "S", "SH", "T", "TH",
     *("UH0", "UH1", "UH2", "UW", "UW0", "UW1", "UW2"), "V", "W", "Y", "Z", "ZH",
 )  # fmt: skip
+MAX_BYTES = 20_000_000  # unpacked; the published file has 3.3 million
 LONGEST = 20  # sounds of a word, as in g2p-en
 
 # Their names for the arrays, and ours.
@@ -97,18 +98,12 @@ def load_speller(path: str | os.PathLike | None = None) -> Speller:
     """
     path = find_weights() if path is None else path
     with reading(path, "the speller's arrays (.npz)") as file:
-        try:
-            arrays = np.load(file, allow_pickle=False)
-            if not isinstance(arrays, Mapping):
-                raise ValueError("it holds one array without a name")
-            arrays = {KEYS.get(name, name): arrays[name] for name in arrays}
-        except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-            raise ValueError(f"it is damaged: {error}") from None
+        arrays = {KEYS.get(name, name): array for name, array in read_npz(file, MAX_BYTES).items()}
     model = Speller()
     try:
         model.load_state_dict(arrays)
     except ValueError as error:
-        raise ValueError(f"{path}: {str(error)[:500]}") from None
+        raise ValueError(f"{path}: {shown(str(error), 500)}") from None
     model.eval()
     return model
 
