@@ -42,3 +42,10 @@ def shortened(text: str, limit: int) -> str:
     """`text` with `...` for its middle if it has more than `limit` characters."""
     tail = limit // 3
     return text if len(text) <= limit else f"{text[: limit - tail - 3]}...{text[len(text) - tail :]}"
+
+
+def require_positive(caller: str, **sizes: int) -> None:
+    """Raise ValueError if a size is below 1, naming each size and its value."""
+    if min(sizes.values()) < 1:
+        got = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise ValueError(f"{caller} expected sizes of at least 1, got {got}")

@@ -7,6 +7,7 @@ assigned. Nothing is registered; what a reader sees in `__init__` is all there i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from scratch.messages import shown
 from scratch.scope import Scope
-from scratch.tensor import Buffer, Parameter, Tensor
+from scratch.tensor import Buffer, Parameter, Tensor, no_grad
 
 Observer = Callable[["Module", tuple, Any], None]
 _observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
@@ -173,6 +174,22 @@ class Module:
     def count_parameters(self) -> int:
         """How many numbers it trains, shared ones once."""
         return sum(parameter.size for parameter in self.parameters())
+
+
+@contextmanager
+def evaluating(model: Module) -> Iterator[None]:
+    """Inside the block the model is in evaluation mode and nothing is recorded for gradients.
+
+    Afterwards every module has its own earlier mode again, also where parts of a model differed.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 class Sequential(Module):

@@ -21,8 +21,10 @@ from scratch.layers import (
     blocked_attention,
     causal_mask,
     dropout,
+    merge_heads,
     packed_attention,
     scaled_dot_product_attention,
+    split_heads,
 )
 from scratch.layers.attention import blocked, fused, packed, plain
 from scratch.layers.attention.masks import causal_bias
@@ -741,3 +743,51 @@ def test_a_planted_fault_is_caught(fault, monkeypatch):
 
 def test_without_a_fault_all_is_right():
     all_is_right()
+
+
+# -- heads --------------------------------------------------------------------------------------------------------
+
+
+def test_split_heads_gives_each_head_its_consecutive_features():
+    x = np.arange(2 * 3 * 6, dtype=np.float32).reshape(2, 3, 6)
+    y = split_heads(Tensor(x), 2)
+    assert y.shape == (2, 2, 3, 3)
+    np.testing.assert_array_equal(y.data[1, 0, 2], x[1, 2, :3])
+    np.testing.assert_array_equal(y.data[1, 1, 2], x[1, 2, 3:])
+    np.testing.assert_array_equal(merge_heads(y).data, x)
+
+
+def test_gradients_of_split_and_merged_heads(rng):
+    gradcheck(lambda x: split_heads(x, 2), [rng.standard_normal((2, 3, 6))])
+    gradcheck(merge_heads, [rng.standard_normal((2, 4, 3, 2))])
+
+
+@pytest.mark.parametrize("shape, heads", [((2, 3, 6), 4), ((3, 6), 2), ((2, 3, 6), 0)])
+def test_heads_that_do_not_fit_are_an_error(shape, heads):
+    with pytest.raises(ValueError, match=rf"{heads}.*\({shape[0]}, {shape[1]}"):
+        split_heads(Tensor(np.zeros(shape, np.float32)), heads)
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_of_split_heads_is_that_of_copied_ones(kv_heads, causal, rng):
+    """Split heads are views with other strides; results and gradients are those of contiguous arrays, to the bit."""
+    B, T, hd = 2, 5, 3
+
+    def heads(copied):
+        out = []
+        for nh, x in zip((4, kv_heads, kv_heads), inputs, strict=True):
+            view = x.reshape(B, T, nh, hd).swapaxes(1, 2)
+            out.append(Tensor(view.copy() if copied else view, requires_grad=True))
+        return out
+
+    inputs = [rng.standard_normal((B, T, nh * hd)).astype(np.float32) for nh in (4, kv_heads, kv_heads)]
+    upstream = rng.standard_normal((B, 4, T, hd)).astype(np.float32)
+    results = []
+    for copied in (False, True):
+        q, k, v = heads(copied)
+        y = scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=True)
+        y.backward(upstream)
+        results.append((y.data, q.grad, k.grad, v.grad))
+    for view, copy in zip(*results, strict=True):
+        np.testing.assert_allclose(view, copy, rtol=0, atol=8 * T * np.finfo(np.float32).eps * np.abs(copy).max())

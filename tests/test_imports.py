@@ -33,6 +33,7 @@ LADDER: list[tuple[str, ...]] = [
     ("models.*.train", "models.*.ablations", "models.*.pictures", "models.*.sample", "models.*.classify",
      "models.*.stages", "models.*.tasks", "models.*.speech", "models.*.phonemes", "models.*.evaluate",
      "models.*.portraits", "models.*.objective", "models.*.chat", "models.*.search"),
+    ("experiments",),
     ("cli", "__main__", "pretrained"),
 ]
 LAYERS, MODELS = 3, 6

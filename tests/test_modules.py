@@ -17,7 +17,7 @@ import pytest
 
 import scratch.layers as layers
 from scratch import Buffer, Module, Parameter, Sequential, Tensor, gradcheck, manual_seed, no_grad
-from scratch.module import observe
+from scratch.module import evaluating, observe
 from scratch.parallel import replicate
 from scratch.random import get_state, stream
 from scratch.tape import ancestors
@@ -808,3 +808,16 @@ def test_a_dotted_key_and_one_part_under_one_name_twice_are_no_fault():
     p, q = one(), one()
     assert list(Holder({"b.c": p, "b": {"d": q}}).state_dict()) == ["a.b.c", "a.b.d"]
     assert list(Holder({"b.c": p, "b": {"c": p}}).state_dict()) == ["a.b.c"]
+
+
+def test_evaluating_restores_each_modules_own_mode():
+    model = Sequential(layers.Linear(2, 2), layers.Dropout(0.5), layers.Linear(2, 2))
+    frozen = list(model.modules())[2]
+    frozen.training = False
+    x = Tensor(np.ones((1, 2), np.float32), requires_grad=True)
+    with pytest.raises(KeyError), evaluating(model):
+        assert not any(m.training for m in model.modules())
+        assert not model(x).requires_grad
+        raise KeyError
+    assert [m.training for m in model.modules()] == [m is not frozen for m in model.modules()]
+    assert model(x).requires_grad

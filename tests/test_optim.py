@@ -10,9 +10,19 @@ import numpy as np
 import pytest
 
 import scratch.optim
-from scratch import Parameter, Tensor
-from scratch.layers import BatchNorm1d, Linear
-from scratch.optim import SGD, Adam, AdamW, AveragedModel, Optimizer, RMSprop, clip_grad_norm_, clip_grad_value_
+from scratch import Parameter, Sequential, Tensor
+from scratch.layers import BatchNorm1d, BatchNorm2d, Conv2d, Linear
+from scratch.optim import (
+    SGD,
+    Adam,
+    AdamW,
+    AveragedModel,
+    Optimizer,
+    RMSprop,
+    clip_grad_norm_,
+    clip_grad_value_,
+    weight_decay_groups,
+)
 from scratch.optim.optimizer import pieces
 from tests.reference import make_optim
 from tests.reference.make_optim import CASES, NORMS, Case, gradients, run_ours
@@ -716,3 +726,12 @@ def test_averaged_weights_follow_by_hand():
 def test_a_decay_of_averages_is_a_share(decay):
     with pytest.raises(ValueError, match=f"expected a decay from 0 to 1, got {decay}"):
         AveragedModel(Linear(2, 3), decay)
+
+
+def test_weight_decay_groups_decay_matrices_and_kernels_only():
+    model = Sequential(Conv2d(1, 2, 3), BatchNorm2d(2), Linear(4, 3))
+    decayed, others = weight_decay_groups(model, 0.1)
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
+    assert [name for name, _ in decayed["params"]] == ["0.weight", "2.weight"]
+    assert [name for name, _ in others["params"]] == ["0.bias", "1.weight", "1.bias", "2.bias"]
+    assert [group["weight_decay"] for group in weight_decay_groups(Linear(2, 2, bias=False), 0.1)] == [0.1]

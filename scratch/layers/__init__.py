@@ -9,8 +9,10 @@ from scratch.layers.attention import (
     attention_weights,
     blocked_attention,
     causal_mask,
+    merge_heads,
     packed_attention,
     scaled_dot_product_attention,
+    split_heads,
 )
 from scratch.layers.convolution import (
     Conv1d,
@@ -153,6 +155,7 @@ __all__ = [
     "lstm_cell",
     "max_pool1d",
     "max_pool2d",
+    "merge_heads",
     "packed_attention",
     "pixel_shuffle",
     "pixel_unshuffle",
@@ -161,5 +164,6 @@ __all__ = [
     "rnn_tanh_cell",
     "rotary",
     "scaled_dot_product_attention",
+    "split_heads",
     "sinusoidal_table",
 ]

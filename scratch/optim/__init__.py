@@ -4,6 +4,7 @@
     rmsprop.py    divided by the gradient's recent size
     adam.py       both, corrected for the start from zero; AdamW, whose weights shrink on their own
     clipping.py   gradients held within a bound
+    groups.py     which parameters decay
     averaging.py  a steadier copy of the weights
     optimizer.py  what all share: groups of parameters, the walk over them, saving and resuming
 
@@ -22,8 +23,19 @@ In use:
 from scratch.optim.adam import Adam, AdamW
 from scratch.optim.averaging import AveragedModel
 from scratch.optim.clipping import clip_grad_norm_, clip_grad_value_
+from scratch.optim.groups import weight_decay_groups
 from scratch.optim.optimizer import Optimizer
 from scratch.optim.rmsprop import RMSprop
 from scratch.optim.sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "AveragedModel", "Optimizer", "RMSprop", "clip_grad_norm_", "clip_grad_value_"]
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "AveragedModel",
+    "Optimizer",
+    "RMSprop",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "weight_decay_groups",
+]

@@ -62,15 +62,24 @@ def scaled_dot_product_attention(
     shape = (*query.shape[:-1], key.shape[-2])
     mask, bias = bias_of("scaled_dot_product_attention", attn_mask, is_causal, shape, query.dtype)
     check_probability("scaled_dot_product_attention", dropout_p)
-    y = np.empty((*query.shape[:-1], value.shape[-1]), query.dtype)
+    grouped = enable_gqa and query.shape[-3] != key.shape[-3]
+    y = _result(query.data, value.shape[-1], grouped)
     saved = attend(query.data, key.data, value.data, bias, dropout_p, scale, y)
 
     def backward(dy):
-        gradients = [np.empty(x.shape, x.dtype) if x.requires_grad else None for x in (query, key, value)]
+        gradients = [_result(x.data, x.shape[-1], grouped) if x.requires_grad else None for x in (query, key, value)]
         dS = attend_backward(dy, y, saved, key.data, value.data, scale, *gradients)
         return (*gradients,) if mask is None else (*gradients, dS.reshape(shape) if mask.requires_grad else None)
 
     return record(y, (query, key, value) if mask is None else (query, key, value, mask), backward)
+
+
+def _result(x: Array, width: int, grouped: bool) -> Array:
+    """An empty array (..., width) whose axes lie in memory in the order of x's, so that split and merged heads need no
+    copies. Heads that share keys and values are reshaped into groups, which needs the usual order."""
+    if grouped or x.shape[-1] != width:
+        return np.empty((*x.shape[:-1], width), x.dtype)
+    return np.empty_like(x)
 
 
 def attention_weights(
