@@ -287,11 +287,16 @@ def test_cached_and_recomputed_texts_are_the_same_also_beyond_the_context(rng):
 
 
 def test_prompts_of_different_lengths_in_one_batch_go_on_as_each_alone(rng):
-    model, prompts = awake(rng, GPT(**TINY)), [tokens(rng, 2), tokens(rng, 7), tokens(rng, 4), tokens(rng, 1)]
-    together = generate(model, prompts, 6, temperature=0)
+    prompts = [tokens(rng, 2), tokens(rng, 7), tokens(rng, 4), tokens(rng, 1)]
+    for _ in range(20):  # until one goes on with several texts: rows that change places would be seen
+        model = awake(rng, GPT(**TINY))
+        together = generate(model, prompts, 6, temperature=0)
+        if len({tuple(text[-6:].tolist()) for text in together}) > 2:
+            break
+    else:
+        raise AssertionError("all models write the same after different prompts")
     for prompt, text in zip(prompts, together, strict=True):
         np.testing.assert_array_equal(text, generate(model, [prompt], 6, temperature=0)[0])
-    assert len({tuple(text[-6:].tolist()) for text in together}) > 2
 
 
 def test_beyond_the_context_the_last_tokens_are_read_as_if_they_were_the_whole_text(rng):
