@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 import scratch
+from scratch.messages import shown
 from scratch.training import command
 from scratch.training.folder import LOG, REPORT, read_log, read_settings
 from scratch.training.progress import duration, say
@@ -19,7 +20,10 @@ CLONE = Path(__file__).resolve().parent.parent  # where benchmarks/ lies, if thi
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C."""
+    """Run one command; returns its exit code.
+
+    0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C, 128 + its number by another signal: 143 by SIGTERM.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     return command.guarded(lambda: run(words))
 
@@ -111,8 +115,9 @@ def report(words: list[str]) -> int:
     losses = [row for row in read_log(folder) if "loss" in row] if (folder / LOG).is_file() else []
     last = losses[-1] if losses else {}
     reached = f"reached step {last['step'] + 1:,} with loss {last['loss']:.4f}" if last else "logged nothing"
-    say(f"{folder}: {document['model']}, preset {document['preset']}, started {document['started']}, is not finished; "
-        f"it {reached}.\ngo on with: {resuming(folder)}")  # fmt: skip
+    model, preset, started = (shown(document[part]) for part in ("model", "preset", "started"))
+    say(f"{shown(folder)}: {model}, preset {preset}, started {started}, is not finished; it {reached}.\n"
+        f"go on with: {resuming(folder)}")  # fmt: skip
     return 0
 
 

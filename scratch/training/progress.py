@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from scratch.console import fitting, is_terminal, note, say, silence, typed
@@ -84,5 +85,6 @@ class Progress:
             action(bar)
         except OSError:
             self.bar = None
+            with suppress(OSError):
+                bar.stop()  # rich puts back the streams that it replaced
             silence("stdout")
-            bar.stop()  # rich puts back the streams that it replaced
