@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from scratch import memory
 from scratch.messages import shown
 from scratch.module import Module, observe
 from scratch.parallel import blas_threads
@@ -132,6 +133,10 @@ class Run:
     def track(self, **parts: Any) -> None:
         """What the checkpoint holds: modules, optimisers, batches; a resumed run gets its state back here."""
         self._tracked = parts
+        for model in (part for part in parts.values() if isinstance(part, Module)):
+            size = sum(parameter.data.nbytes for parameter in model.parameters())
+            # Weights, gradients and the copy of the best weights; the optimiser and the layers need more.
+            memory.require(3 * size, f"{model.count_parameters():,} parameters, their gradients and their best values")
         if self._saved is None:
             self._log = Log(self.folder / LOG)
             return
