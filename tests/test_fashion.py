@@ -286,7 +286,7 @@ def test_idx_files_that_are_not(tmp_path, content, message):
 def test_a_small_file_cannot_fill_the_memory(tmp_path):
     (tmp_path / "bomb").write_bytes(gzip.compress(bytes(20_000_000)))
     assert (tmp_path / "bomb").stat().st_size < 50_000
-    with pytest.raises(ValueError, match="bomb is too long: expected 1,000 bytes unpacked"):
+    with pytest.raises(ValueError, match="bomb: .* is too long: expected 1,000 bytes unpacked"):
         unpacked(tmp_path / "bomb", 1000)
 
 
@@ -348,7 +348,7 @@ def test_tiny_shakespeare_is_cut_as_nanogpt_does(tmp_path, monkeypatch, name):
     train, validation = load_tiny_shakespeare()
     assert train + validation == text and (len(text), len(train)) == (444, 399)  # 399.6 rounded down
     path.write_bytes(text.encode().replace(b"\n", b"\r\n"))
-    with pytest.raises(ValueError, match="tinyshakespeare.txt is too long"):
+    with pytest.raises(ValueError, match="tinyshakespeare.txt: .* is too long"):
         load_tiny_shakespeare()
 
 
@@ -427,3 +427,14 @@ def test_images_are_the_same_through_the_mlp_as_from_the_loaders(files):
     for name, (load, _) in LOADERS.items():
         for a, b in zip(load_data(name), load(), strict=True):
             np.testing.assert_array_equal(a.inputs, b.inputs)
+
+
+def test_a_packed_file_unpacks_to_no_more_than_its_size_allows(tmp_path, monkeypatch):
+    packed = gzip.compress(idx(np.zeros((1000, 100, 3))))
+    (tmp_path / "bomb.gz").write_bytes(packed)
+    assert read_idx(tmp_path / "bomb.gz", 3).shape == (1000, 100, 3) and len(packed) < 3000
+    monkeypatch.setattr("scratch.data.cache._FREE", 1000)
+    with pytest.raises(ValueError, match=rf"bomb\.gz: .*too long: expected {1000 + 100 * len(packed):,} bytes"):
+        read_idx(tmp_path / "bomb.gz", 3)
+    with pytest.raises(ValueError, match="it is a folder"):
+        read_idx(tmp_path, 3)

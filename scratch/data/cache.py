@@ -11,8 +11,10 @@ from pathlib import Path
 
 from scratch.data.sources import File, Source
 from scratch.messages import shown
+from scratch.weights.files import reading
 
 _PIECE = 2**20
+_FREE, _GROWTH = 2**26, 100  # how much a packed file may unpack to: 64 MiB and 100 times its own size
 
 
 def data_folder() -> Path:
@@ -106,17 +108,19 @@ def by_hand(source: Source) -> str:
 
 
 def unpacked(path: Path, limit: int) -> bytearray:
-    """The content of a file, unpacked if gzip packed it. ValueError if it is damaged or larger than `limit` bytes."""
+    """The content of a file, unpacked if gzip packed it. ValueError if it is damaged or larger than `limit` bytes,
+    or if a small file unpacks to what fills the memory."""
     content = bytearray()
-    try:
-        with open(path, "rb") as plain:
-            packed = plain.read(2) == b"\x1f\x8b"
-            plain.seek(0)
+    with reading(path, "a file of a data set") as plain:
+        packed = plain.read(2) == b"\x1f\x8b"
+        plain.seek(0)
+        limit = min(limit, _FREE + _GROWTH * os.fstat(plain.fileno()).st_size) if packed else limit
+        try:
             with gzip.GzipFile(fileobj=plain) if packed else plain as stream:
                 while piece := stream.read(_PIECE):
                     content += piece
-                    if len(content) > limit:  # also what keeps a small file from filling the memory
-                        raise ValueError(f"{path} is too long: expected {limit:,} bytes{' unpacked' if packed else ''}")
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+                    if len(content) > limit:
+                        raise ValueError(f"it is too long: expected {limit:,} bytes{' unpacked' if packed else ''}")
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise ValueError(f"it is damaged: {error}") from None
     return content

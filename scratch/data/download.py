@@ -1,7 +1,8 @@
 """Downloads that survive what networks do: gone on with where they broke off, never used before their sum is right.
 
 A file grows as NAME.part beside its place and is renamed once its size and SHA-256 are those published. So a process
-killed at any moment leaves either the whole file or a part, which the next attempt continues by a Range request.
+killed at any moment leaves either the whole file or a part, which the next attempt continues by a Range request. Every
+attempt ends: a server that is silent or slow is left for the next address (`connection.py`).
 """
 
 from __future__ import annotations
@@ -14,20 +15,26 @@ import re
 import sys
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from scratch.data.cache import by_hand, find, is_whole, place
+from scratch.data.connection import Deadline, Slow, answer
 from scratch.data.sources import Source
+from scratch.messages import shown
 
-TIMEOUT = 20.0  # seconds without a byte
+TIMEOUT = 20.0  # seconds in which an answer must begin, and then bring SLOWEST bytes for each of them
+SLOWEST = 2000  # bytes a second
 FAILURES = 4  # attempts that brought nothing, after which a download is given up
 PAUSE = 0.5  # seconds before the second attempt, doubled before each further one
 _PIECE = 2**16
 _MAYBE_LATER = {408, 416, 425, 429}  # the 4xx codes that another attempt may change
+
+
+# What reading from a server may raise: its own words may be an address that is none, or a number of 5,000 digits.
+_FAULTS = (OSError, http.client.HTTPException, ValueError, OverflowError)
 
 
 class Broken(Exception):
@@ -110,38 +117,40 @@ def _transfer(address: str, part: Path, size: int, report: Callable[[int, int], 
     if have > size:
         part.unlink()
         have = 0
-    with _answer(address, have) as response, open(part, "ab") as file:
+    deadline = Deadline(TIMEOUT, SLOWEST * TIMEOUT)
+    with _answer(address, have, deadline) as response, open(part, "ab") as file:
         have = _checked_start(response, have, size)
         file.truncate(have)
         while have < size:
             try:
                 piece = response.read1(_PIECE)  # what has come; read() would lose it if the line then went dead
-            except (OSError, http.client.HTTPException) as error:
+            except _FAULTS as error:
                 raise Broken(f"broke off after {have:,} of {size:,} bytes ({_reason(error)})") from None
             if not piece:
                 raise Broken(f"broke off after {have:,} of {size:,} bytes")
             file.write(piece[: size - have])
             have = min(have + len(piece), size)
+            deadline.progress(len(piece))
             if report is not None:
                 report(have, size)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _answer(address: str, have: int) -> http.client.HTTPResponse:
+def _answer(address: str, have: int, deadline: Deadline) -> http.client.HTTPResponse:
     """The server's answer to a request for all bytes from number `have`."""
     headers = {"User-Agent": "ai-architectures-from-scratch", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
     try:
-        return urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=TIMEOUT)
+        return answer(address, headers, deadline)
     except urllib.error.HTTPError as error:
         error.close()
-        text = f"answers {error.code} {error.reason}"
+        text = f"answers {error.code} {shown(str(error.reason), 200)}"
         if 400 <= error.code < 500 and error.code not in _MAYBE_LATER:
             raise Refused(text) from None
         raise Broken(text, restart=error.code == 416) from None  # 416: no such range
-    except (OSError, http.client.HTTPException) as error:
+    except _FAULTS as error:
         raise Broken(_reason(error)) from None
 
 
@@ -153,13 +162,13 @@ def _checked_start(response: http.client.HTTPResponse, have: int, size: int) -> 
     if response.headers.get_content_type() == "text/html":
         raise Broken("answers with a web page instead of the file")
     if response.status == 206:
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        found = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", response.headers.get("Content-Range", ""))
         if found is None or int(found[1]) != have or found[2] not in ("*", str(size)):
-            raise Broken(f"answers with {response.headers.get('Content-Range')!r}, "
+            raise Broken(f"answers with '{shown(str(response.headers.get('Content-Range')))}', "
                          f"asked for the bytes from {have:,} of {size:,}", restart=True)  # fmt: skip
         return have
     if response.status != 200:
-        raise Broken(f"answers {response.status} {response.reason}")
+        raise Broken(f"answers {response.status} {shown(response.reason, 200)}")
     if response.length is not None and response.length != size:
         raise Refused(f"has {response.length:,} bytes, expected {size:,}")
     return 0  # the server doesn't know Range: from the start
@@ -167,9 +176,9 @@ def _checked_start(response: http.client.HTTPResponse, have: int, size: int) -> 
 
 def _reason(error: Exception) -> str:
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(cause, TimeoutError):
+    if isinstance(cause, TimeoutError) and not isinstance(cause, Slow):
         return f"no answer within {TIMEOUT:g} s"
-    return str(cause) or type(cause).__name__
+    return shown(str(cause), 200) or type(cause).__name__
 
 
 def _length(path: Path) -> int:
