@@ -21,25 +21,44 @@ from scratch.scope import Scope
 GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2.0), "selu": 3 / 4}
 GAINS |= {f"conv{transposed}{axes}d": 1.0 for transposed in ("", "_transpose") for axes in (1, 2, 3)}
 
-_drawing: ContextVar[bool] = ContextVar("drawing", default=True)
 
 
-def undrawn() -> Scope:
-    """Inside the block `uniform` and `normal` give zeros, at no cost: for a network whose weights come from a file."""
-    return Scope(_drawing, lambda: False)
+class _Zeros:
+    """Zeros in place of draws, at most `most` numbers in all."""
+
+    def __init__(self, most: float):
+        self.most, self.left = most, most
+
+    def __call__(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
+        self.left -= math.prod(shape)
+        if self.left < 0:
+            raise ValueError(f"an array {tuple(shape)} makes the network larger than its weights can be: expected at "
+                             f"most {self.most} numbers")  # fmt: skip
+        return np.zeros(tuple(shape), dtype)
+
+
+_zeros: ContextVar[_Zeros | None] = ContextVar("zeros", default=None)
+
+
+def undrawn(most: float = math.inf) -> Scope:
+    """Inside the block the initializers give zeros, at no cost: for a network whose weights come from a file.
+
+    They raise ValueError, before the memory is taken, once they are asked for more than `most` numbers in all.
+    """
+    return Scope(_zeros, lambda: _Zeros(most))
 
 
 def uniform(shape: Sequence[int], low: float = 0.0, high: float = 1.0, dtype: Any = np.float32) -> np.ndarray:
     """Numbers from U(low, high)."""
-    if not _drawing.get():
-        return np.zeros(tuple(shape), dtype)
+    if (zeros := _zeros.get()) is not None:
+        return zeros(shape, dtype)
     return generator().uniform(low, high, tuple(shape)).astype(dtype)
 
 
 def normal(shape: Sequence[int], mean: float = 0.0, std: float = 1.0, dtype: Any = np.float32) -> np.ndarray:
     """Numbers from N(mean, std²)."""
-    if not _drawing.get():
-        return np.zeros(tuple(shape), dtype)
+    if (zeros := _zeros.get()) is not None:
+        return zeros(shape, dtype)
     return generator().normal(mean, std, tuple(shape)).astype(dtype)
 
 
@@ -59,6 +78,8 @@ def truncated_normal(
     inside = (math.erf((high - mean) / (std * math.sqrt(2))) - math.erf((low - mean) / (std * math.sqrt(2)))) / 2
     if not inside >= 0.01:
         raise ValueError(f"truncated_normal: only {inside:.2g} of N({mean}, {std}²) lies between {low} and {high}")
+    if (zeros := _zeros.get()) is not None:
+        return zeros(shape, dtype)
     rng = generator()
     x = rng.normal(mean, std, tuple(shape))
     while (outside := (x < low) | (x > high)).any():

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from scratch.module import Module
-from scratch.weights.published import Config
+from scratch.weights.published import Config, told
 
 MODELS = {"bert": "bert", "gpt2": "gpt", "llama": "llama", "mixtral": "llama", "bart": "transformer",
           "vit": "vit", "dinov2": "vit", "vit_mae": "vit"}  # fmt: skip
@@ -33,9 +33,10 @@ def from_pretrained(path: str | os.PathLike) -> Any:
     if not path.is_dir():
         return part("llama").from_pretrained(path)
     config = Config.of(path)
-    kind = config.fields.get("model_type")
+    kind = config.text("model_type", "")
     if kind not in MODELS:
-        raise ValueError(f"{config.where}: model_type is {kind!r:.100}; {', '.join(MODELS)} are read")
+        given = told(config.fields.get("model_type"))
+        raise ValueError(f"{config.where}: model_type is {given}; {', '.join(MODELS)} are read")
     module = part(MODELS[kind])
     return module.load_pretrained(path) if MODELS[kind] == "vit" else module.from_pretrained(path)
 

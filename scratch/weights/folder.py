@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from scratch.messages import shown
 from scratch.weights.files import reading, write_text
 from scratch.weights.pth_file import load_pth
 from scratch.weights.safetensors_file import load_file, save_file
@@ -76,18 +77,21 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
 
 def _load_shards(index: Path) -> dict[str, np.ndarray]:
     wanted = _weight_map(index)
+    names: dict[str, list[str]] = {}
+    for name, shard in wanted.items():
+        names.setdefault(shard, []).append(name)
+    for shard in names:
+        if not (index.parent / shard).is_file():
+            raise ValueError(f"{index}: it names the shard {shown(shard)}, which is not there")
     found: dict[str, np.ndarray] = {}
-    for shard in sorted(set(wanted.values())):
-        path = index.parent / shard
-        if not path.is_file():
-            raise ValueError(f"{index}: it names the shard {shard}, which is not there")
-        arrays = READERS[path.suffix](path)
-        lacking = [name for name, place in wanted.items() if place == shard and name not in arrays]
+    for shard in sorted(names):
+        arrays = READERS[Path(shard).suffix](index.parent / shard)
+        lacking = [name for name in names[shard] if name not in arrays]
         if lacking:
-            raise ValueError(f"{index}: {shard} should hold {_some(lacking)}, and does not")
+            raise ValueError(f"{index}: {shown(shard)} should hold {_some(lacking)}, and does not")
         foreign = [name for name in arrays if wanted.get(name) != shard]
         if foreign:
-            raise ValueError(f"{index}: {shard} holds {_some(foreign)}, of which the index does not know there")
+            raise ValueError(f"{index}: {shown(shard)} holds {_some(foreign)}, of which the index does not know there")
         found |= arrays
     return {name: found[name] for name in wanted}
 
@@ -96,17 +100,17 @@ def _weight_map(index: Path) -> dict[str, str]:
     """{array: shard} of an index, every shard a plain name of a weight file beside it."""
     wanted = read_json(index).get("weight_map")
     if not isinstance(wanted, dict) or not wanted:
-        raise ValueError(f"{index}: expected weight_map, an object of names, got {str(wanted)[:100]}")
+        raise ValueError(f"{index}: expected weight_map, an object of names, got {shown(wanted)}")
     suffix = Path(index.name.removesuffix(".index.json")).suffix
     for shard in wanted.values():
         plain = isinstance(shard, str) and len(shard) < 256 and shard.isprintable() and not set(shard) & set("/\\:")
         if not plain or not shard.endswith(suffix) or shard.startswith("."):
-            raise ValueError(f"{index}: expected names of {suffix} files beside it, got {str(shard)[:100]!r}")
+            raise ValueError(f"{index}: expected names of {suffix} files beside it, got {shown(shard)}")
     if len(set(wanted.values())) > MAX_SHARDS:
         raise ValueError(f"{index}: it names {len(set(wanted.values()))} shards, more than {MAX_SHARDS}")
     return wanted
 
 
 def _some(names: list[str]) -> str:
-    shown = ", ".join(name[:100] for name in names[:3])
-    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    some = ", ".join(map(shown, names[:3]))
+    return some + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from scratch.messages import shown
 from scratch.models.bert.model import Bert, BertForMaskedLM
 from scratch.weights import load_folder, save_folder
 from scratch.weights.published import Arrays, Config, build, fill, renamed, tie
@@ -34,16 +35,18 @@ def from_pretrained(folder: str | os.PathLike) -> Bert | BertForMaskedLM:
     folder = Path(folder)
     kind = Config.of(folder).kind()
     if kind not in KINDS:
-        raise ValueError(f"{folder}: config.json describes {kind or 'nothing'}; {', '.join(KINDS[:3])} are read")
+        raise ValueError(f"{folder}: config.json describes {shown(kind) or 'nothing'}; {', '.join(KINDS[:3])} are read")
     return load_bert(folder) if kind in ("BertModel", "bert") else load_masked_lm(folder)
 
 
 def load_bert(folder: str | os.PathLike) -> Bert:
     """The Bert of a folder, without the head for masked tokens that there may be. Raises as from_pretrained does."""
     folder, config = Path(folder), Config.of(Path(folder))
-    state = renamed(load_folder(folder), [*RULES, (r"^bert\.", "")], rf"{UNUSED}|^cls\.")
+    state = renamed(load_folder(folder), [*RULES, (r"^bert\.", "")], rf"{UNUSED}|^cls\.", folder)
     pooler = any(name.startswith("pooler.") for name in state)
-    model = build(config, lambda: Bert(**arguments(config), add_pooling_layer=pooler))
+    sizes = arguments(config)
+    layers = sizes["num_hidden_layers"]
+    model = build(config, state, lambda: Bert(**sizes, add_pooling_layer=pooler), num_hidden_layers=layers)
     fill(model, state, str(folder))
     return model
 
@@ -51,10 +54,11 @@ def load_bert(folder: str | os.PathLike) -> Bert:
 def load_masked_lm(folder: str | os.PathLike) -> BertForMaskedLM:
     """The Bert of a folder with the head for masked tokens. Raises as from_pretrained does."""
     folder, config = Path(folder), Config.of(Path(folder))
-    state = renamed(load_folder(folder), RULES, rf"{UNUSED}|^bert\.pooler\.")
+    state = renamed(load_folder(folder), RULES, rf"{UNUSED}|^bert\.pooler\.", folder)
     tie(state, WORDS, [DECODER], str(folder))
     tie(state, BIAS, [DECODER_BIAS], str(folder))
-    model = build(config, lambda: BertForMaskedLM(**arguments(config)))
+    sizes = arguments(config)
+    model = build(config, state, lambda: BertForMaskedLM(**sizes), num_hidden_layers=sizes["num_hidden_layers"])
     fill(model, state, str(folder))
     return model
 

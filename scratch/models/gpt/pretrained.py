@@ -17,6 +17,7 @@ import numpy as np
 
 from scratch.activations import gelu
 from scratch.layers import LayerNorm
+from scratch.messages import shown
 from scratch.models.gpt.model import GPT, MLP
 from scratch.tensor import Tensor
 from scratch.weights import load_folder, save_folder
@@ -59,10 +60,11 @@ def from_pretrained(folder: str | os.PathLike) -> GPT2:
     """
     folder, config = Path(folder), Config.of(Path(folder))
     if config.kind() not in KINDS:
-        raise ValueError(f"{folder}: config.json describes {config.kind() or 'nothing'}; {KINDS[0]} is read")
-    state = renamed(load_folder(folder), RULES, UNUSED)
+        raise ValueError(f"{folder}: config.json describes {shown(config.kind()) or 'nothing'}; {KINDS[0]} is read")
+    state = renamed(load_folder(folder), RULES, UNUSED, folder)
     tie(state, EMBEDDING, [HEAD], str(folder))
-    model = build(config, lambda: GPT2(**arguments(config)))
+    sizes = arguments(config)
+    model = build(config, state, lambda: GPT2(**sizes), n_layer=sizes["n_layer"])
     fill(model, {name: transposed(name, array) for name, array in state.items()}, str(folder))
     return model
 
@@ -72,10 +74,10 @@ def arguments(config: Config) -> dict[str, Any]:
     n_embd = config.count("n_embd", 768)
     config.only("GPT2", model_type=("gpt2",), activation_function=TANH, n_inner=(4 * n_embd,),
                 scale_attn_weights=(True,), scale_attn_by_inverse_layer_idx=(False,), reorder_and_upcast_attn=(False,),
-                add_cross_attention=(False,), tie_word_embeddings=(True,))  # fmt: skip
+                add_cross_attention=(False,), tie_word_embeddings=(True,), rotary_dim=())  # fmt: skip
     return {
         "vocab_size": config.count("vocab_size", 50257), "n_layer": config.count("n_layer", 12),
-        "block_size": config.count("n_positions", config.fields.get("n_ctx", 1024)),
+        "block_size": config.count("n_positions", config.count("n_ctx", 1024)),
         "n_head": config.count("n_head", 12), "n_embd": n_embd, "dropout": config.number("resid_pdrop", 0.1),
         "layer_norm_epsilon": config.number("layer_norm_epsilon", 1e-5),
     }  # fmt: skip

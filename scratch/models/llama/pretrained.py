@@ -9,6 +9,7 @@ that whoever made the file moved row i of each head to 2i, and row i + hd/2 to 2
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -16,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from scratch.messages import shown
 from scratch.models.llama.experts import Mixtral
 from scratch.models.llama.model import Llama
 from scratch.weights import load_folder, open_gguf, save_folder
 from scratch.weights.gguf_file import Waiting
-from scratch.weights.published import Config, build, fill, renamed, tie
+from scratch.weights.published import Config, build, fill, renamed, same, tie, told
 
 UNUSED = r"\.rotary_emb\.inv_freq$"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -47,52 +49,86 @@ def from_pretrained(path: str | os.PathLike) -> Llama:
     config = Config.of(path)
     if config.kind() not in KINDS:
         kinds = " and ".join(KINDS[:2])
-        raise ValueError(f"{path}: config.json describes {config.kind() or 'nothing'}; {kinds} are read")
-    return filled(config, arguments(config), renamed(load_folder(path), [], UNUSED), str(path))
+        raise ValueError(f"{path}: config.json describes {shown(config.kind()) or 'nothing'}; {kinds} are read")
+    return filled(config, arguments(config), renamed(load_folder(path), [], UNUSED, path), str(path))
 
 
 def filled(config: Config, sizes: dict[str, Any], state: dict[str, Any], where: str) -> Llama:
     """A Llama of these sizes with these weights, its head the embedding where it has none of its own."""
     if sizes["tie_word_embeddings"]:
         tie(state, EMBEDDING, [HEAD], where)
-    model = build(config, lambda: (Mixtral if "num_local_experts" in sizes else Llama)(**sizes))
+    parts, experts = {"num_hidden_layers": sizes["num_hidden_layers"]}, sizes.get("num_local_experts")
+    if experts:
+        parts["num_hidden_layers × num_local_experts"] = parts["num_hidden_layers"] * experts
+    model = build(config, state, lambda: (Mixtral if experts else Llama)(**sizes), **parts)
     fill(model, state, where)
     return model
 
 
+# What LlamaConfig and MixtralConfig of `transformers` take for a field that is left out; None: as many as heads.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "llama": {
+        "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": None, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6,
+        "rope_theta": 1e4,
+    },
+    "mixtral": {
+        "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5,
+        "rope_theta": 1e6, "num_local_experts": 8, "num_experts_per_tok": 2,
+    },
+}  # fmt: skip
+
+
 def arguments(config: Config) -> dict[str, Any]:
     """The constructor's arguments. Raises ValueError for a variant that this model is not."""
-    config.only("Llama", model_type=("llama", "mixtral"), hidden_act=("silu",), attention_bias=(False,),
-                mlp_bias=(False,), sliding_window=("null",))  # fmt: skip
-    heads = config.count("num_attention_heads", 32)
-    hidden_size = config.count("hidden_size", 4096)
-    config.only("Llama", head_dim=(hidden_size // heads,))
-    experts = {}
-    if config.fields.get("model_type") == "mixtral":
-        experts = {"num_local_experts": config.count("num_local_experts", 8),
-                   "num_experts_per_tok": config.count("num_experts_per_tok", 2)}  # fmt: skip
+    kind = "mixtral" if config.kind().lower().startswith("mixtral") else "llama"
+    defaults = DEFAULTS[kind]
+    config.only("Llama", model_type=(kind,), hidden_act=("silu",), attention_bias=(False,), mlp_bias=(False,))
+    heads = config.count("num_attention_heads", defaults["num_attention_heads"])
+    sizes = {name: config.count(name, default or heads) for name, default in defaults.items()
+             if not isinstance(default, float)}  # fmt: skip
+    config.only("Llama", head_dim=(sizes["hidden_size"] // heads,),
+                original_max_position_embeddings=(sizes["max_position_embeddings"],))  # fmt: skip
+    full = config.fields.get("layer_types")
+    if full is not None and not (isinstance(full, list) and all(each == "full_attention" for each in full)):
+        raise config.fault("layer_types", full, "full_attention in every layer")
     return {
-        **experts, "vocab_size": config.count("vocab_size", 32000), "hidden_size": hidden_size,
-        "intermediate_size": config.count("intermediate_size", 11008),
-        "num_hidden_layers": config.count("num_hidden_layers", 32), "num_attention_heads": heads,
-        "num_key_value_heads": config.count("num_key_value_heads", 8 if experts else heads),
-        "max_position_embeddings": config.count("max_position_embeddings", 2048),
-        "rms_norm_eps": config.number("rms_norm_eps", 1e-6), "rope_theta": rope_theta(config, 1e6 if experts else 1e4),
-        "tie_word_embeddings": bool(config.fields.get("tie_word_embeddings", False)),
+        **sizes, "rms_norm_eps": config.number("rms_norm_eps", defaults["rms_norm_eps"]),
+        "rope_theta": rope_theta(config, defaults["rope_theta"]),
+        "tie_word_embeddings": config.flag("tie_word_embeddings", False),
     }  # fmt: skip
 
 
+# Of positions that are scaled or otherwise turned, with the values that mean: as they are.
+ROPE = ("rope_parameters", "rope_scaling")
+UNSCALED: dict[str, tuple[Any, ...]] = {
+    "rope_type": ("default",), "type": ("default",), "factor": (1,), "attention_factor": (1,),
+    "partial_rotary_factor": (1,),
+}  # fmt: skip
+
+
 def rope_theta(config: Config, default: float) -> float:
-    """The base of the turns; where they are stretched for long texts (rope_scaling), ValueError."""
-    rope = config.fields.get("rope_parameters") or config.fields.get("rope_scaling") or {}
-    if not isinstance(rope, dict):
-        raise ValueError(f"{config.where}: expected rope_parameters to be an object, got {str(rope)[:100]}")
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind != "default" or rope.get("partial_rotary_factor", 1) != 1:
-        raise ValueError(f"{config.where}: rope_scaling is {str(rope)[:100]}, Llama turns by the place as it is")
-    return Config({"rope_theta": rope.get("rope_theta", config.fields.get("rope_theta"))}, config.where).number(
-        "rope_theta", default, low=1.0
-    )
+    """The base of the rotation; ValueError where the positions are scaled for long texts, however that is spelled.
+
+    A field whose name says that it is about the rotation, and which is not known here, is refused as well.
+    """
+    theta = config.number("rope_theta", default, low=1.0)
+    for name, value in config.fields.items():
+        rotates = re.search("rope|rotary|yarn", name) and name not in ("rope_theta", "rope_interleaved", *ROPE)
+        if rotates and value is not None and not any(same(value, each) for each in (False, 1, "default", "none")):
+            raise ValueError(f"{config.where}: {shown(name)} is {told(value)}, Llama turns by the position as it is")
+    for field in reversed(ROPE):  # rope_parameters, which is newer, has the last word
+        rope = config.fields.get(field)
+        if rope is not None and not isinstance(rope, dict):
+            raise config.fault(field, rope, "an object")
+        for name, value in (rope or {}).items():
+            if name != "rope_theta" and value is not None and not any(same(value, e) for e in UNSCALED.get(name, ())):
+                raise ValueError(f"{config.where}: {field} is {told(rope)}, of which Llama has no {shown(name)} "
+                                 f"{told(value)}: it turns by the position as it is")  # fmt: skip
+        inner = Config({"rope_theta": (rope or {}).get("rope_theta")}, config.where)
+        theta = inner.number("rope_theta", theta, low=1.0)
+    return theta
 
 
 def save_pretrained(model: Llama, folder: str | os.PathLike) -> None:
@@ -131,8 +167,8 @@ def load_llama_gguf(path: str | os.PathLike) -> Llama:
     """The Llama of a GGUF file, its weights in 32 bits. Raises as from_pretrained does."""
     facts, tensors = open_gguf(path)
     config = gguf_config(facts, str(path))
-    state = renamed(tensors, GGUF_NAMES)
-    config.fields["tie_word_embeddings"] = HEAD not in state  # type: ignore[index]
+    state = renamed(tensors, GGUF_NAMES, where=path)
+    config.fields["tie_word_embeddings"] = HEAD not in state
     sizes = arguments(config)
     for name in [name for name in state if name.endswith(("q_proj.weight", "k_proj.weight"))]:
         heads = sizes["num_attention_heads" if "q_proj" in name else "num_key_value_heads"]
@@ -140,24 +176,51 @@ def load_llama_gguf(path: str | os.PathLike) -> Llama:
     return filled(config, sizes, state, str(path))
 
 
+# What the facts of a GGUF file are called in a config.json. llama.cpp demands the first row, too.
+GGUF_FIELDS = {
+    "hidden_size": "embedding_length", "intermediate_size": "feed_forward_length", "num_hidden_layers": "block_count",
+    "num_attention_heads": "attention.head_count", "max_position_embeddings": "context_length",
+    "rms_norm_eps": "attention.layer_norm_rms_epsilon",
+    "num_key_value_heads": "attention.head_count_kv", "rope_theta": "rope.freq_base", "vocab_size": "vocab_size",
+}  # fmt: skip
+GGUF_NEEDED = list(GGUF_FIELDS)[:6]
+HEAD_SIZES = ("rope.dimension_count", "attention.key_length", "attention.value_length")
+# Facts that change what is computed, with the values for which they do not; any other fact of llama is refused.
+GGUF_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "rope.scaling.type": ("none",), "rope.scaling.factor": (0, 1), "rope.scale_linear": (0, 1),
+    "rope.scaling.attn_factor": (0, 1), "rope.scaling.yarn_log_multiplier": (0,),
+    "expert_count": (0,), "expert_used_count": (0,), "attention.causal": (True,), "use_parallel_residual": (False,),
+    "logit_scale": (0, 1), "embedding_scale": (0, 1), "residual_scale": (0, 1), "attention.scale": (0,),
+    "attention.sliding_window": (0,), "attention.clamp_kqv": (0,), "attention.max_alibi_bias": (0,),
+    "attn_logit_softcapping": (0,), "final_logit_softcapping": (0,),
+}  # fmt: skip
+GGUF_IGNORED = ("rope.scaling.original_context_length", "rope.scaling.finetuned", "tensor_data_layout", "pooling_type")
+
+
 def gguf_config(facts: Mapping[str, Any], where: str) -> Config:
-    """The facts of a GGUF file under the names of a config.json. Raises ValueError for another architecture."""
+    """The facts of a GGUF file under the names of a config.json. Raises ValueError for another architecture, for facts
+    that are missing, and for those that this model does not have."""
     if facts.get("general.architecture") != "llama":
-        raise ValueError(f"{where}: it holds {str(facts.get('general.architecture'))[:100]!r}; 'llama' is read")
-    scaling = facts.get("llama.rope.scaling.type", "none")
-    if scaling != "none" or facts.get("llama.expert_count"):
-        raise ValueError(f"{where}: rope_scaling {scaling!r:.50} or experts, which Llama has not")
-    names = {
-        "hidden_size": "embedding_length", "intermediate_size": "feed_forward_length",
-        "num_hidden_layers": "block_count", "num_attention_heads": "attention.head_count",
-        "num_key_value_heads": "attention.head_count_kv", "max_position_embeddings": "context_length",
-        "rms_norm_eps": "attention.layer_norm_rms_epsilon", "rope_theta": "rope.freq_base",
-        "head_dim": "rope.dimension_count", "vocab_size": "vocab_size",
-    }  # fmt: skip
-    fields = {name: facts.get(f"llama.{theirs}") for name, theirs in names.items()}
+        raise ValueError(f"{where}: it holds {told(facts.get('general.architecture'))}; 'llama' is read")
+    mine = {name.removeprefix("llama."): value for name, value in facts.items() if name.startswith("llama.")}
+    for name, value in mine.items():
+        neutral = any(same(value, each) for each in GGUF_NEUTRAL.get(name, ()))
+        if not neutral and name not in (*GGUF_FIELDS.values(), *HEAD_SIZES, *GGUF_IGNORED):
+            raise ValueError(f"{where}: llama.{shown(name)} is {told(value)}, which Llama does not have")
+    missing = [f"llama.{GGUF_FIELDS[name]}" for name in GGUF_NEEDED if GGUF_FIELDS[name] not in mine]
+    if missing:
+        raise ValueError(f"{where}: expected the facts {', '.join(missing)}, which are not there")
+    fields = {name: mine.get(theirs) for name, theirs in GGUF_FIELDS.items()}
+    config = Config(fields, where, {name: f"llama.{theirs}" for name, theirs in GGUF_FIELDS.items()})
+    head_dim = config.count("hidden_size") // config.count("num_attention_heads")
+    for name in HEAD_SIZES:
+        if mine.get(name, head_dim) != head_dim:
+            raise ValueError(f"{where}: llama.{name} is {told(mine[name])}, Llama has {head_dim}, that of a head")
     if fields["vocab_size"] is None:
-        fields["vocab_size"] = len(facts.get("tokenizer.ggml.tokens") or [])
-    return Config(fields, where)
+        tokens = facts.get("tokenizer.ggml.tokens")
+        fields["vocab_size"] = len(tokens) if isinstance(tokens, list) else None
+        config.count("vocab_size")
+    return config
 
 
 def halved_later(waiting: Waiting, heads: int, where: Any) -> np.ndarray:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from scratch.messages import shown
 from scratch.models.transformer.bart import Bart
 from scratch.weights import load_folder, save_folder
 from scratch.weights.published import Arrays, Config, build, fill, renamed, tie
@@ -53,13 +54,14 @@ def from_pretrained(folder: str | os.PathLike) -> Bart:
     """
     folder, config = Path(folder), Config.of(Path(folder))
     if config.kind() not in KINDS:
-        raise ValueError(f"{folder}: config.json describes {config.kind() or 'nothing'}; {KINDS[0]} is read")
+        raise ValueError(f"{folder}: config.json describes {shown(config.kind()) or 'nothing'}; {KINDS[0]} is read")
     state = load_folder(folder)
     tie(state, SHARED, [name for name in ALSO if name in state], str(folder))
     for name in ALSO:
         state.pop(name, None)
-    state = joined(renamed(state, RULES))
-    model = build(config, lambda: Bart(**arguments(config)))
+    state, sizes = joined(renamed(state, RULES, where=folder)), arguments(config)
+    layers = {"encoder_layers": sizes["num_encoder_layers"], "decoder_layers": sizes["num_decoder_layers"]}
+    model = build(config, state, lambda: Bart(**sizes), **layers)
     state.setdefault("final_logits_bias", model.final_logits_bias.data)
     fill(model, state, str(folder))
     return model
@@ -70,16 +72,16 @@ def arguments(config: Config) -> dict[str, Any]:
     config.only("Bart", model_type=("bart",), activation_function=("gelu",), tie_word_embeddings=(True,),
                 normalize_before=(False,), normalize_embedding=(True,), add_final_layer_norm=(False,),
                 static_position_embeddings=(False,), add_bias_logits=(False,), extra_pos_embeddings=(2,))  # fmt: skip
-    sides = ("encoder", "decoder")
+    sides, vocab_size = ("encoder", "decoder"), config.count("vocab_size", 50265)
+    tokens = {"pad": ("pad_token_id", 1), "end": ("eos_token_id", 2), "begin": ("decoder_start_token_id", 2)}
     return {
-        "vocab_size": config.count("vocab_size", 50265), "d_model": config.count("d_model", 1024),
+        "vocab_size": vocab_size, "d_model": config.count("d_model", 1024),
         **{f"{side}_heads": config.count(f"{side}_attention_heads", 16) for side in sides},
         **{f"num_{side}_layers": config.count(f"{side}_layers", 12) for side in sides},
         **{f"{side}_feedforward": config.count(f"{side}_ffn_dim", 4096) for side in sides},
         "dropout": config.number("dropout", 0.1), "max_length": config.count("max_position_embeddings", 1024),
-        "scale": bool(config.fields.get("scale_embedding", False)),
-        "pad": int(config.number("pad_token_id", 1)), "end": int(config.number("eos_token_id", 2)),
-        "begin": int(config.number("decoder_start_token_id", 2)),
+        "scale": config.flag("scale_embedding", False),
+        **{name: config.token(field, default, vocab_size) for name, (field, default) in tokens.items()},
     }  # fmt: skip
 
 
@@ -106,7 +108,7 @@ def joined(state: Arrays) -> Arrays:
     for name in [name for name in state if ".q_proj." in name]:
         before, _, kind = name.partition("q_proj.")
         names = [f"{before}{part}.{kind}" for part in PARTS]
-        if all(each in state and state[each].ndim == state[name].ndim for each in names):
+        if all(each in state and state[each].shape[:1] and state[each].shape == state[name].shape for each in names):
             state[f"{before}in_proj_{kind}"] = np.concatenate([state.pop(each) for each in names])
     return state
 

@@ -5,27 +5,28 @@
     encoder.layer.0.attention.attention.query.weight ...                 `transformers`: files of ViTModel, Dinov2Model
     layers.0.attention.q_proj.weight ...                                 `transformers` 5: the same models in memory
 
-Sizes are read off the arrays. Only the number of heads leaves no trace in them: it stands in the folder's config.json,
-or is given, or is one for 64 features, as in all usual sizes.
+Sizes are read off the arrays, and a config.json must agree with them. The number of heads and the norms' eps leave no
+trace there: they are config.json's, or its defaults; of a file alone, heads are given, or one for 64 features.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scratch import weights
+from scratch.messages import shown
 from scratch.models.vit.model import Block, VisionTransformer
 from scratch.models.vit.positions import resized
 from scratch.module import Module
 from scratch.tensor import Array, Parameter, Tensor
 from scratch.weights.folder import load_folder
-from scratch.weights.published import Config
+from scratch.weights.published import MAX_SIZE, Config, build, renamed, told
 
 # -- DINOv2 -----------------------------------------------------------------------------------------------------
 
@@ -102,9 +103,7 @@ def translated(state: Mapping[str, Any]) -> dict[str, Array]:
     of 0. Names that nobody knows stay as they are, for `load_state_dict` to name them.
     """
     found: dict[str, Array] = {}
-    for name, value in state.items():
-        for old, new in RENAMED:
-            name = re.sub(old, new, name)
+    for name, value in renamed(dict(state), RENAMED).items():
         if not UNUSED.match(name):
             array = np.asarray(value.detach() if hasattr(value, "detach") else value)
             found[name] = array.astype(np.float32) if array.dtype.kind == "f" else array
@@ -112,9 +111,12 @@ def translated(state: Mapping[str, Any]) -> dict[str, Array]:
         layer = name.removesuffix(".q.weight")
         for kind in ("weight", "bias"):
             names = [f"{layer}.{part}.{kind}" for part in "qkv"]
+            shapes = {found[name].shape for name in names if name in found}
+            if len(shapes) > 1 or () in shapes:
+                raise ValueError(f"expected {', '.join(map(shown, names))} of the same shape, got {told(shapes)}")
             if all(name in found for name in names):
                 found[f"{layer}.qkv.{kind}"] = np.concatenate([found.pop(name) for name in names])
-    for name in [name for name in found if name.endswith(".attn.qkv.weight")]:
+    for name in [name for name in found if name.endswith(".attn.qkv.weight") and found[name].ndim]:
         found.setdefault(name.replace("weight", "bias"), np.zeros(len(found[name]), np.float32))
     return found
 
@@ -135,35 +137,47 @@ def load_pretrained(
     Raises ValueError naming every array that is missing, left over, or of another shape, and what of a config.json this
     model doesn't have; FileNotFoundError for a missing file.
     """
-    config: dict[str, Any] = {}
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
+    if not isinstance(source, (str, os.PathLike)):
+        return _sized(_made(source, Config({}, "the state"), heads, eps), image_size)
+    path = Path(source)
+    config = Config.of(path) if path.is_dir() else Config({}, str(path))
+    state = load_folder(path) if path.is_dir() else weights.load(path)
+    try:
         if path.is_dir():
-            config, state = read_config(path), translated(load_folder(path))
-        else:
-            state = translated(weights.load(path))
-    else:
-        state = translated(source)
-    sizes = sizes_of(state, heads or config.get("num_attention_heads"), config.get("image_size"))
+            eps, heads = fields_of(config, heads)
+        return _sized(_made(state, config, heads, eps), image_size)
+    except ValueError as error:
+        raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from None
+
+
+def _made(source: Mapping[str, Any], config: Config, heads: int | None, eps: float) -> VisionTransformer:
+    state = translated(source)
+    sizes = sizes_of(state, heads, config.fields.get("image_size"))
+    agrees(config, sizes, {name for name in source if name.endswith(("qkv.bias", "query.bias", "q_proj.bias"))})
     scaled = any(name.endswith("ls1.gamma") for name in state)
-    model = (Dinov2 if scaled else VisionTransformer)(**sizes, eps=config.get("layer_norm_eps", eps))
+    model = build(config, state, lambda: (Dinov2 if scaled else VisionTransformer)(**sizes, eps=eps))
     model.load_state_dict(state)
-    model.eval()
+    return model
+
+
+def _sized(model: VisionTransformer, image_size: int | tuple[int, int] | None) -> VisionTransformer:
     return model if image_size is None else resized(model, image_size)
 
 
 def sizes_of(state: Mapping[str, Array], heads: int | None, image_size: Any = None) -> dict[str, Any]:
     """The arguments of the model that these arrays belong to. Raises ValueError where they belong to none."""
-    needed = ("patch_embed.proj.weight", "pos_embed", "blocks.0.mlp.fc1.weight")
+    needed = {"patch_embed.proj.weight": 4, "pos_embed": 3, "blocks.0.mlp.fc1.weight": 2}
     lacking = [name for name in needed if name not in state]
     if lacking:
-        some = ", ".join(list(state)[:6])
+        some = ", ".join(map(shown, list(state)[:6]))
         raise ValueError(f"expected the state of a Vision Transformer, found no {', '.join(lacking)} among {some} ...")
-    projection, hidden = state["patch_embed.proj.weight"], len(state["blocks.0.mlp.fc1.weight"])
-    if projection.ndim != 4 or projection.shape[2] != projection.shape[3] or state["pos_embed"].ndim != 3:
-        raise ValueError(f"expected patches (C, c, p, p) and positions (1, T, C), got {projection.shape} and "
-                         f"{state['pos_embed'].shape}")  # fmt: skip
-    dim, channels, p, _ = projection.shape
+    for name, axes in {**needed, "head.weight": 2}.items():
+        if name in state and (state[name].ndim != axes or 0 in state[name].shape):
+            what = " (C, c, p, p)" if axes == 4 else ""
+            raise ValueError(f"expected {name} of {axes} axes{what}, none of them empty, got {state[name].shape}")
+    (dim, channels, p, other), hidden = state["patch_embed.proj.weight"].shape, len(state["blocks.0.mlp.fc1.weight"])
+    if p != other:
+        raise ValueError(f"expected patch_embed.proj.weight of shape (C, c, p, p), got {(dim, channels, p, other)}")
     pool = "class" if "cls_token" in state else "mean"
     places = state["pos_embed"].shape[1] - (pool == "class")
     if image_size is None:
@@ -171,18 +185,57 @@ def sizes_of(state: Mapping[str, Array], heads: int | None, image_size: Any = No
         if side * side != places:
             raise ValueError(f"pos_embed has {places} places for patches, which are no square: a config.json is needed")
         image_size = side * p
-    heads = heads or max(dim // 64, 1)
-    blocks = {int(name.split(".")[1]) for name in state if re.match(r"blocks\.\d+\.", name)}
-    classes = len(state["head.weight"]) if "head.weight" in state else 0
     return {
-        "image_size": tuple(image_size) if isinstance(image_size, list) else image_size, "patch_size": p,
-        "channels": channels, "num_classes": classes, "dim": dim, "depth": max(blocks) + 1, "heads": heads,
-        "mlp_ratio": hidden / dim, "pool": pool,
+        "image_size": _pair(image_size, "image_size"), "patch_size": p, "channels": channels,
+        "num_classes": len(state["head.weight"]) if "head.weight" in state else 0, "dim": dim, "depth": depth_of(state),
+        "heads": max(dim // 64, 1) if heads is None else heads, "pool": pool,
+        "mlp_ratio": (hidden + 0.5) / dim,  # whose product with dim is cut to a whole number
     }  # fmt: skip
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The fields of a folder's config.json. Raises ValueError for what this model does not have, saying what it is."""
-    config = Config.of(folder)
-    config.only("this model", model_type=("vit", "dinov2", "vit_mae"), hidden_act=("gelu",), use_swiglu_ffn=(False,))
-    return dict(config.fields)
+def depth_of(state: Mapping[str, Array]) -> int:
+    """How many blocks there are. Raises ValueError unless they are numbered from 0 without a gap."""
+    numbers = {found[1] for name in state if (found := re.match(r"blocks\.(\d+)\.", name))}
+    lacking = next(i for i in range(len(numbers) + 1) if str(i) not in numbers)
+    if lacking < len(numbers):
+        beyond = max(numbers - {str(i) for i in range(lacking)}, key=len)
+        raise ValueError(f"expected blocks numbered from 0, found no block {lacking}, but a block {shown(beyond)}")
+    return lacking
+
+
+def _pair(size: Any, name: str) -> int | tuple[int, int]:
+    """A number of pixels, or two of them."""
+    both = size if isinstance(size, list) else [size]
+    if len(both) not in (1, 2) or not all(type(n) is int and 1 <= n <= MAX_SIZE for n in both):
+        raise ValueError(f"expected {name} to be a size or two, got {told(size)}")
+    return both[0] if len(set(both)) == 1 else (both[0], both[1])
+
+
+# -- config.json ------------------------------------------------------------------------------------------------
+
+EPS = {"vit": 1e-12, "dinov2": 1e-6, "vit_mae": 1e-12}  # the defaults of `transformers`
+HEADS = 12
+
+
+def fields_of(config: Config, heads: int | None) -> tuple[float, int]:
+    """(eps, heads), which leave no trace in the arrays. Raises ValueError for what this model does not have."""
+    config.only("this model", model_type=tuple(EPS), hidden_act=("gelu",), use_swiglu_ffn=(False,))
+    kind = config.text("model_type", "vit")
+    heads = config.count("num_attention_heads", HEADS) if heads is None else heads
+    return config.number("layer_norm_eps", EPS[kind]), heads
+
+
+def agrees(config: Config, sizes: Mapping[str, Any], biases: Collection[str]) -> None:
+    """Raises ValueError where config.json describes another network than the arrays do: which of them counts?"""
+    dim, p = sizes["dim"], sizes["patch_size"]
+    known: dict[str, tuple[Any, ...]] = {
+        "hidden_size": (dim,), "num_hidden_layers": (sizes["depth"],), "patch_size": (p, [p, p]),
+        "num_channels": (sizes["channels"],), "qkv_bias": (bool(biases),),
+    }  # fmt: skip
+    hidden = int(dim * sizes["mlp_ratio"])
+    if config.fields.get("model_type") == "dinov2":  # its units are int(hidden_size · mlp_ratio)
+        ratio = config.number("mlp_ratio", sizes["mlp_ratio"])
+        known["mlp_ratio"] = (ratio,) if int(dim * ratio) == hidden else (hidden / dim,)
+    else:
+        known["intermediate_size"] = (hidden,)
+    config.only("the file of weights", **known)
