@@ -17,12 +17,15 @@ from __future__ import annotations
 import codecs
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from scratch.messages import shown
 from scratch.tokenizers.special import Cutter, Special, checked_text, fits
 from scratch.tokenizers.split import RULES
+from scratch.tokenizers.truncation import checked_truncation, shortened
 
 Merge = tuple[str, str]
 
@@ -111,33 +114,35 @@ def merge(symbols: Sequence[str], ranks: Mapping[Merge, int]) -> list[str]:
 class ByteLevelBPE:
     """Text to numbers and back.
 
-    Args: vocabulary: {token, in letters: number}. merges: pairs of tokens, the most important first. special: marks
-            such as <|endoftext|>, outside of the vocabulary or in it. rule: how text is split, "gpt2" or "smollm".
+    Args: vocabulary: {token, in letters: number}. merges: pairs of tokens, the most important first. special: added
+            tokens such as <|endoftext|>, outside of the vocabulary or in it. rule: how text is split, of RULES.
         begin, end: numbers that `encode` puts around a text. unknown: the number of a byte that the vocabulary lacks;
             None: such a text is refused. prefix_space: whether a text that begins with none gets a space.
         whole: whether a piece that is in the vocabulary is taken at once, whatever the merges make of it (Llama 3).
-    Raises ValueError for a vocabulary whose numbers repeat or aren't whole, a merge of what isn't in it, and
-    an unknown rule.
+        max_length, truncation_side: how many numbers `encode` gives at most, and where it cuts; None: no limit.
+    Raises ValueError for a vocabulary whose numbers repeat or aren't whole, a merge of what isn't in it, an unknown
+    rule or side, and numbers around a text that aren't tokens.
     """
 
     def __init__(
         self, vocabulary: Mapping[str, int], merges: Iterable[Merge], special: Mapping[str, Special] | None = None, *,
         rule: str = "gpt2", begin: Sequence[int] = (), end: Sequence[int] = (), unknown: int | None = None,
-        prefix_space: bool = False, whole: bool = False,
+        prefix_space: bool = False, whole: bool = False, max_length: int | None = None, truncation_side: str = "right",
     ):  # fmt: skip
         if rule not in RULES:
-            raise ValueError(f"ByteLevelBPE has the rules {', '.join(RULES)}, got {rule!r}")
+            raise ValueError(f"ByteLevelBPE has the rules {', '.join(RULES)}, got {shown(rule)!r}")
         self.vocabulary, self.special, self.rule = dict(vocabulary), dict(special or {}), rule
         self.merges, self.unknown, self.prefix_space, self.whole = list(merges), unknown, prefix_space, whole
-        self.tokens = by_number({**self.vocabulary, **{name: each.number for name, each in self.special.items()}})
+        self.tokens = by_number(self.vocabulary, {name: each.number for name, each in self.special.items()})
         self.begin, self.end = list(begin), list(end)
-        if not all(type(number) is int for number in (*begin, *end, unknown or 0)):
-            raise ValueError(f"ByteLevelBPE: begin, end and unknown must be numbers, got {[*begin, *end, unknown]}")
-        for left, right in self.merges:
-            lacking = [token for token in (left, right, left + right) if token not in self.vocabulary]
-            if lacking:
-                raise ValueError(f"ByteLevelBPE: the merge {left!r} {right!r} needs {lacking[0]!r}, which isn't in the "
-                                 f"vocabulary")  # fmt: skip
+        self.max_length, self.truncation_side = max_length, truncation_side
+        lacking = [each for each in (*begin, *end, *([] if unknown is None else [unknown]))
+                   if type(each) is not int or each not in self.tokens]  # fmt: skip
+        if lacking:
+            raise ValueError(f"ByteLevelBPE: begin, end and unknown must be numbers of tokens, got {shown(lacking[0])}")
+        checked_truncation(max_length, truncation_side, "longest_first", len(self.begin) + len(self.end))
+        made = checked_merges(self.merges, self.vocabulary)
+        self._as_written = {name for name in self.special if name not in made and name not in LETTERS}
         self._ranks: dict[Merge, int] = {}
         for rank, pair in enumerate(self.merges):
             self._ranks.setdefault(pair, rank)
@@ -149,31 +154,38 @@ class ByteLevelBPE:
         return max(self.tokens) + 1
 
     def encode(self, text: str, special: bool = True, around: bool = True) -> np.ndarray:
-        """The text's numbers, int64 (T,).
+        """The text's numbers, int64 (T,), at most `max_length`.
 
         Args: special: whether special tokens in the text are recognised; not in what strangers write. around: whether
             `begin` and `end` go around it.
         Raises ValueError for what is no text, and for a byte that isn't in the vocabulary where there is no `unknown`.
         """
-        text = checked_text("encode", text)
-        numbers: list[int] = list(self.begin) if around else []
-        for part in self._cutter.cut(text) if special else (text,):
+        body = self.body(text, special)
+        begin, end = (self.begin, self.end) if around else ([], [])
+        if self.max_length is not None:
+            shortened([body, []], self.max_length - len(begin) - len(end), self.truncation_side)
+        return np.array([*begin, *body, *end], np.int64)
+
+    def body(self, text: str, special: bool = True) -> list[int]:
+        """All numbers of a text, without any around it, however many they are. Raises what `encode` raises."""
+        numbers: list[int] = []
+        split, prefix_space = RULES[self.rule], self.prefix_space
+        for part in self._cutter.cut(checked_text("encode", text), special):
             if isinstance(part, int):
                 numbers.append(part)
                 continue
-            if self.prefix_space and part[:1] not in ("", " "):
-                part = " " + part
-            for piece in RULES[self.rule](part):
+            for piece in split(part, prefix_space):
                 numbers += self._remembered.get(piece) or self._encode(piece)
-        return np.array(numbers + (self.end if around else []), np.int64)
+        return numbers
 
     def _encode(self, piece: str) -> list[int]:
         """The numbers of one piece, which are remembered: a few words make up most of a text."""
         letters = to_letters(piece)
-        symbols = [letters] if self.whole and letters in self.vocabulary else merge(letters, self._ranks)
+        whole = self.whole and letters in self.vocabulary and letters not in self._as_written
+        symbols = [letters] if whole else merge(letters, self._ranks)
         numbers = [self.vocabulary.get(symbol, self.unknown) for symbol in symbols]
         if None in numbers:
-            raise ValueError(f"the vocabulary lacks the byte {symbols[numbers.index(None)]!r} of {piece[:50]!r}")
+            raise ValueError(f"the vocabulary lacks the byte {symbols[numbers.index(None)]!r} of {shown(piece)!r}")
         if len(self._remembered) < MAX_REMEMBERED and len(piece) < 100:
             self._remembered[piece] = numbers  # type: ignore[assignment]
         return numbers  # type: ignore[return-value]
@@ -190,9 +202,9 @@ class ByteLevelBPE:
         token = self.tokens.get(number)
         if token is None:
             raise ValueError(f"decode expected numbers of tokens below {len(self)}, got {number}")
-        if token in self.special:
-            return token.encode("utf-8") if special else b""
-        return to_bytes(token)
+        if not special and token in self.special and self.special[token].special:
+            return b""
+        return token.encode("utf-8") if token in self._as_written else to_bytes(token)
 
     def fits(self, vocab_size: int, model: str = "the model") -> None:
         """Raises ValueError where a model knows fewer tokens than there are here."""
@@ -210,25 +222,45 @@ class TextStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def add(self, number: int) -> str:
-        return self._decoder.decode(self.tokenizer.bytes_of(int(number), self.special))
+        """The text that this token completes. Raises ValueError for what is no number of a token."""
+        return self._decoder.decode(self.tokenizer.bytes_of(listed([number])[0], self.special))
 
     def close(self) -> str:
         """What is left of a character that never became whole."""
         return self._decoder.decode(b"", final=True)
 
 
-def by_number(vocabulary: Mapping[str, Any]) -> dict[int, str]:
-    """{number: token}. Raises ValueError unless all are text and different whole numbers."""
+def by_number(vocabulary: Mapping[str, Any], added: Mapping[str, Any] = MappingProxyType({})) -> dict[int, str]:
+    """{number: token} of a vocabulary and of added tokens, which may be in the vocabulary with the same number.
+
+    Raises ValueError unless all are text that UTF-8 can hold, and different whole numbers.
+    """
     found: dict[int, str] = {}
-    for token, number in vocabulary.items():
+    for token, number in (*vocabulary.items(), *added.items()):
         if not isinstance(token, str) or type(number) is not int or not 0 <= number < 2**31:
-            raise ValueError(f"expected a vocabulary of text and whole numbers, got {token!r:.100}: {number!r:.100}")
-        if number in found:
-            raise ValueError(f"the tokens {found[number]!r:.100} and {token!r:.100} share the number {number}")
-        found[number] = token
+            raise ValueError(f"expected a vocabulary of text and whole numbers from 0 to 2**31 - 1, got "
+                             f"{shown(token)!r}: {shown(number)}")  # fmt: skip
+        if found.setdefault(number, token) != token:
+            raise ValueError(f"the tokens {shown(found[number])!r} and {shown(token)!r} share the number {number}")
+        if vocabulary.get(token, number) != number:
+            raise ValueError(f"the added token {shown(token)!r} has the number {number}, and another in the vocabulary")
     if not found:
         raise ValueError("expected a vocabulary, got an empty one")
+    for token in found.values():
+        checked_text("a token", token)
     return found
+
+
+def checked_merges(merges: Sequence[Merge], vocabulary: Mapping[str, int]) -> set[str]:
+    """The tokens that merges make. Raises ValueError for a merge of, or into, what isn't in the vocabulary."""
+    made = set()
+    for left, right in merges:
+        lacking = [token for token in (left, right, left + right) if token not in vocabulary]
+        if lacking:
+            raise ValueError(f"ByteLevelBPE: the merge {shown(left)!r} {shown(right)!r} needs {shown(lacking[0])!r}, "
+                             "which isn't in the vocabulary")  # fmt: skip
+        made.add(left + right)
+    return made
 
 
 def listed(numbers: Any) -> list[int]:

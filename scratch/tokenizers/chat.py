@@ -33,9 +33,9 @@ def chat_tokens(
         turn is begun at the end. system: what comes first where the messages don't begin with a system's.
     Raises ValueError for other roles, messages without text, and a tokenizer without the two marks.
     """
-    lacking = [mark for mark in (START, STOP) if mark not in tokenizer.special]
-    if lacking:
-        raise ValueError(f"{tokenizer} has no {' and no '.join(lacking)}: it wasn't made for ChatML")
+    lacking = [mark for mark in (START, STOP) if mark not in tokenizer.special or not tokenizer.special[mark].special]
+    if lacking:  # one that isn't special would be found in what a person types
+        raise ValueError(f"{tokenizer} has no special token {' and no '.join(lacking)}: it wasn't made for ChatML")
     for message in messages:
         if message.get("role") not in ROLES or not isinstance(message.get("content"), str):
             raise ValueError(f"expected messages with a role of {', '.join(ROLES)} and content, got {message!r:.200}")
@@ -49,8 +49,8 @@ def chat_tokens(
 
 def turn_tokens(tokenizer: ByteLevelBPE, role: str, content: str | None = None) -> np.ndarray:
     """The numbers of one turn; without content, of its beginning."""
-    start, stop = ([tokenizer.special[mark].number] for mark in (START, STOP))
-    text = tokenizer.encode(f"{role}\n{content or ''}", special=False, around=False)
-    if content is None:
-        return np.concatenate([start, text])
-    return np.concatenate([start, text, stop, tokenizer.encode("\n", around=False)])
+    start, stop = (tokenizer.special[mark].number for mark in (START, STOP))
+    numbers = [start, *tokenizer.body(f"{role}\n{content or ''}", special=False)]  # not cut, however long it is
+    if content is not None:
+        numbers += [stop, *tokenizer.body("\n")]
+    return np.array(numbers, np.int64)

@@ -13,17 +13,24 @@ is [UNK] as a whole. Case and spacing are lost: what decodes is a text with the 
 
 from __future__ import annotations
 
+import itertools
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from scratch.messages import shown
 from scratch.tokenizers.bpe import by_number, listed
 from scratch.tokenizers.special import Cutter, Special, checked_text, fits
 from scratch.tokenizers.split import SPACE
+from scratch.tokenizers.truncation import checked_truncation, shortened
 
 MAX_REMEMBERED = 1 << 17  # words
+ASCII_OR_NOT = re.compile(r"[\x00-\x7f]+|[^\x00-\x7f]+")
+# What `cleanup` takes the space before away from; "n't" and the like are tokens of other vocabularies than BERT's.
+JOINED = (".", "?", "!", ",", "n't", "'m", "'s", "'ve", "'re")
 # Blocks of Chinese characters, first and last, as BERT lists them; the library `tokenizers` has the one from 0x2B820
 # begin at 0x2B920. Hangul and kana are left as they are.
 CHINESE = ((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F),
@@ -63,7 +70,18 @@ def is_chinese(c: str) -> bool:
 
 def without_accents(text: str) -> str:
     """é → e: taken apart (NFD), the marks (category Mn) dropped."""
-    return "".join(c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn")
+    parts = "".join(part if part.isascii() else nfd(part) for part in ASCII_OR_NOT.findall(text))
+    return "".join(c for c in parts if unicodedata.category(c) != "Mn")
+
+
+def nfd(text: str) -> str:
+    """Unicode's NFD: characters taken apart, then marks in a row sorted by their class, which Python's own function
+    does in quadratic time: 40,000 marks take it 1.6 s."""
+    if len(text) < 1000:
+        return unicodedata.normalize("NFD", text)
+    apart = "".join(unicodedata.normalize("NFD", c) for c in text)
+    rows = itertools.groupby(apart, key=lambda c: unicodedata.combining(c) > 0)
+    return "".join("".join(sorted(row, key=unicodedata.combining) if marks else row) for marks, row in rows)
 
 
 def lowered(text: str) -> str:
@@ -100,30 +118,42 @@ class WordPiece:
 
     Args: vocabulary: {token: number}, with [UNK], [CLS], [SEP] and [PAD] or as they are named below. lowercase: also
             takes accents away unless strip_accents says otherwise. chinese: Chinese characters are words. clean:
-            control characters go. unknown, first, last, pad: the names of the marks. special: further marks that are
-            recognised in texts. max_letters: of a word. max_length: of a row where none is given; None: no limit.
+            control characters go. unknown, first, last, pad: the names of the marks. special: the names of further
+            marks that are recognised in texts; or all of the added tokens, {name: Special}. max_letters: of a word.
+        max_length, truncation_side, truncation_strategy: of a row where no length is given, and where and what it
+            cuts; None: no limit. cleanup: whether `decode` writes no space before . ? ! , and English endings.
     Raises ValueError for a vocabulary whose numbers repeat or aren't whole, or that lacks a mark.
     """
 
     def __init__(
         self, vocabulary: Mapping[str, int], *, lowercase: bool = True, strip_accents: bool | None = None,
         chinese: bool = True, clean: bool = True, unknown: str = "[UNK]", first: str = "[CLS]", last: str = "[SEP]",
-        pad: str = "[PAD]", special: Sequence[str] = ("[MASK]",), max_letters: int = 100, max_length: int | None = None,
-        prefix: str = "##",
+        pad: str = "[PAD]", special: Sequence[str] | Mapping[str, Special] = ("[MASK]",), max_letters: int = 100,
+        max_length: int | None = None, truncation_side: str = "right", truncation_strategy: str = "longest_first",
+        prefix: str = "##", cleanup: bool = False,
     ):  # fmt: skip
-        self.vocabulary, self.tokens, self.prefix = dict(vocabulary), by_number(vocabulary), prefix
+        self.vocabulary, self.prefix, self.cleanup = dict(vocabulary), prefix, cleanup
         self.lowercase, self.chinese, self.clean = lowercase, chinese, clean
         self.strip_accents = lowercase if strip_accents is None else strip_accents
         self.max_letters, self.max_length = max_letters, max_length
+        self.truncation_side, self.truncation_strategy = truncation_side, truncation_strategy
+        checked_truncation(max_length, truncation_side, truncation_strategy, 2)
         marks = (unknown, first, last, pad)
-        lacking = [mark for mark in marks if mark not in self.vocabulary]
+        if not isinstance(special, Mapping):
+            names = [name for name in dict.fromkeys([*marks, *special]) if name in self.vocabulary]
+            special = {name: Special(self.vocabulary[name]) for name in names}
+        self.special = dict(special)
+        self._cutter = Cutter(self.special, self.normalised)
+        numbers = {name: each.number for name, each in self.special.items()}
+        self.tokens = by_number(self.vocabulary, numbers)
+        lacking = [mark for mark in marks if mark not in self.vocabulary and mark not in numbers]
         if lacking:
-            raise ValueError(f"WordPiece: the vocabulary of {len(self.vocabulary)} tokens lacks {', '.join(lacking)}")
-        self.unknown, self.first, self.last, self.pad = (self.vocabulary[mark] for mark in marks)
-        present = [name for name in dict.fromkeys([*marks, *special]) if name in self.vocabulary]
-        self.special = {name: self.vocabulary[name] for name in present}
-        self._cutter = Cutter({name: Special(number) for name, number in self.special.items()})
-        self._longest = max(map(len, self.vocabulary))
+            raise ValueError(f"WordPiece: the vocabulary of {len(self.vocabulary)} tokens lacks "
+                             f"{', '.join(map(shown, lacking))}")  # fmt: skip
+        self.unknown, self.first, self.last, self.pad = ((self.vocabulary | numbers)[mark] for mark in marks)
+        self.tokens |= {each.number: self.normalised(name) for name, each in special.items() if each.normalized}
+        self._hidden = {each.number for each in self.special.values() if each.special}
+        self._longest = max(map(len, self.vocabulary), default=0)
         self._remembered: dict[str, list[int]] = {}
 
     def __len__(self) -> int:
@@ -135,7 +165,7 @@ class WordPiece:
     ) -> np.ndarray:
         """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP], int64 (T,); without the marks if `around` is False.
 
-        Where it is longer than max_length, tokens go from the end of the longer one of the two texts, one by one.
+        Where it is longer than max_length, it is cut as `truncation_side` and `truncation_strategy` say.
         Raises ValueError for what is no text, and a max_length that leaves no room for the marks.
         """
         return np.array(sum(self._parts(text, pair, max_length, around), []), np.int64)
@@ -164,7 +194,7 @@ class WordPiece:
         if limit is not None:
             if limit < marks:
                 raise ValueError(f"encode expected a max_length of at least {marks}, for the marks, got {limit}")
-            shortened(bodies, limit - marks)
+            shortened(bodies, limit - marks, self.truncation_side, self.truncation_strategy)
         if around:
             bodies[0] = [self.first, *bodies[0], self.last]
             bodies[1] = bodies[1] if pair is None else [*bodies[1], self.last]
@@ -177,7 +207,7 @@ class WordPiece:
             if isinstance(part, int):
                 numbers.append(part)
                 continue
-            for word in words(self.normalised(part)):
+            for word in words(part):
                 found = self._remembered.get(word)
                 if found is None:
                     found = self._pieces(word)
@@ -213,16 +243,17 @@ class WordPiece:
 
         Raises ValueError for a number without a token.
         """
-        text = ""
+        parts: list[str] = []
         for number in listed(numbers):
             token = self.tokens.get(number)
             if token is None:
                 raise ValueError(f"decode expected numbers of tokens below {len(self)}, got {number}")
-            if token in self.special and not special:
+            if number in self._hidden and not special:
                 continue
-            inside = token.startswith(self.prefix) and len(token) > len(self.prefix)
-            text += token[len(self.prefix) :] if inside else (" " if text else "") + token
-        return text
+            inside = parts and token.startswith(self.prefix)
+            close = inside or not parts or self.cleanup and token.startswith(JOINED)
+            parts.append(token[len(self.prefix) :] if inside else token if close else " " + token)
+        return "".join(parts)
 
     def fits(self, vocab_size: int, model: str = "the model") -> None:
         """Raises ValueError where a model knows fewer tokens than there are here."""
@@ -230,11 +261,3 @@ class WordPiece:
 
     def __repr__(self) -> str:
         return f"WordPiece({len(self.vocabulary)} tokens, {'lower case' if self.lowercase else 'with case'})"
-
-
-def shortened(bodies: list[list[int]], room: int) -> None:
-    """Cut ends off, in place, until both fit into `room`: the shorter one keeps up to half, the longer one the rest."""
-    if len(bodies[0]) + len(bodies[1]) > room:
-        short = int(len(bodies[0]) > len(bodies[1]))
-        kept = min(len(bodies[short]), room // 2)
-        del bodies[short][kept:], bodies[1 - short][room - kept :]
