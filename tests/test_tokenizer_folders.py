@@ -557,20 +557,20 @@ def test_facts_that_change_nothing():
 # -- time --------------------------------------------------------------------------------------------------------
 
 MANY = {f"<{i}>": Special(256 + i, lstrip=i % 2 == 0) for i in range(5000)}
-LONG = {"<" + "x" * i: Special(256 + i, rstrip=True) for i in range(1, 900)}
+LONG = {"<" + "x" * i: Special(256 + i, rstrip=True) for i in range(1, 300)}
 SPACED = {"  ": Special(256, rstrip=True), "   ": Special(257, lstrip=True), "<m>": Special(258, True, True)}
 
 
 @pytest.mark.parametrize(("added", "text"), [
     ({"<mask>": Special(256, lstrip=True)}, " b"), ({"<mask>": Special(256, rstrip=True)}, "<mask> "),
-    (SPACED, " "), (SPACED, "<m> "), (MANY, "<"), (MANY, " <"), (LONG, "<xx"), ({}, "a"), ({}, " "), ({}, "1"),
+    (SPACED, " "), (SPACED, "<m> "), (MANY, "<"), (MANY, " <"), (LONG, "<xx"), (LONG, "<y"), ({}, "a"), ({}, " "), ({}, "1"),
     ({}, "."),
 ])  # fmt: skip
 def test_time_to_encode_is_linear(added, text):
     """16 times the text may take at most 64 times the time: quadratic would be 256 times."""
     t = ByteLevelBPE(V, [], added)
     seconds = []
-    for n in (2000, 32_000):
+    for n in (1000, 16_000):
         for row in (text * n, text[0] * n + text[1:]):
             start = time.perf_counter()
             t.encode(row)

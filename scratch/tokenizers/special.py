@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from scratch.messages import shown
 from scratch.tokenizers.split import SPACES, WHITE
 
-MAX_NAME = 1000  # characters; the time to look for tokens grows with the number of different lengths
+MAX_NAME = 1000  # characters; the time to look for tokens grows with it
 WHITE_RUN = re.compile(f"[{SPACES}]*")
 JOINERS = "\u200c\u200d"
 LETTERS_IN_CIRCLES = ((0x24B6, 0x24E9), (0x1F130, 0x1F149), (0x1F150, 0x1F169), (0x1F170, 0x1F189))
@@ -70,10 +71,18 @@ class OnePass:
 
     def __init__(self, tokens: dict[str, Special]):
         self.tokens = tokens
-        self._lengths: dict[str, list[int]] = {}  # of the tokens that begin with a character, longest first
-        for first, length in sorted({(name[0], len(name)) for name in tokens}, reverse=True):
-            self._lengths.setdefault(first, []).append(length)
-        self._begin = re.compile("[" + "".join(map(re.escape, self._lengths)) + "]") if tokens else None
+        self._names = sorted(tokens)
+        self._longest = max(map(len, tokens), default=0)
+        self._shorter: dict[str, str] = {}  # the longest token that each begins with, "" for none
+        inside = [""]
+        for name in self._names:
+            while not name.startswith(inside[-1]):
+                inside.pop()
+            self._shorter[name] = inside[-1]
+            inside.append(name)
+        self._begin = (
+            re.compile("[" + "".join(sorted({re.escape(name[0]) for name in tokens})) + "]") if tokens else None
+        )
 
     def cut(self, text: str, special: bool) -> Iterator[str | int]:
         at = white_end = 0  # where the last token ended, and where the white space that one of them took ends
@@ -103,11 +112,19 @@ class OnePass:
         at = 0
         while self._begin and (found := self._begin.search(text, at)):
             at = found.start()
-            names = (text[at : at + length] for length in self._lengths[text[at]])
-            name = next((name for name in names if name in self.tokens), "")
+            name = self._longest_at(text, at)
             if name:
                 yield at, name
             at += len(name) or 1
+
+    def _longest_at(self, text: str, at: int) -> str:
+        """The longest token that the text goes on with, "" for none. In the order of the alphabet it is the last one
+        that isn't behind the text, or one that this begins with."""
+        place = bisect_right(self._names, text[at : at + self._longest])
+        name = self._names[place - 1] if place else ""
+        while not text.startswith(name, at):
+            name = self._shorter[name]
+        return name
 
 
 def is_word(character: str) -> bool:
