@@ -563,7 +563,8 @@ SPACED = {"  ": Special(256, rstrip=True), "   ": Special(257, lstrip=True), "<m
 
 @pytest.mark.parametrize(("added", "text"), [
     ({"<mask>": Special(256, lstrip=True)}, " b"), ({"<mask>": Special(256, rstrip=True)}, "<mask> "),
-    (SPACED, " "), (SPACED, "<m> "), (MANY, "<"), (MANY, " <"), (LONG, "<xx"), (LONG, "<y"), ({}, "a"), ({}, " "), ({}, "1"),
+    (SPACED, " "), (SPACED, "<m> "), (MANY, "<"), (MANY, " <"), (LONG, "<xx"), (LONG, "<y"),
+    ({}, "a"), ({}, " "), ({}, "1"),
     ({}, "."),
 ])  # fmt: skip
 def test_time_to_encode_is_linear(added, text):
