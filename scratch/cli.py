@@ -10,6 +10,7 @@ from pathlib import Path
 
 import scratch
 from scratch.messages import shown
+from scratch.parallel import available_blas_threads, own_threads
 from scratch.training import command
 from scratch.training.folder import LOG, REPORT, read_log, read_settings
 from scratch.training.progress import duration, say
@@ -80,7 +81,8 @@ def sample(words: list[str]) -> int:
         say(f"usage: scratch sample NAME [...]\n\nNAME is one of: {', '.join(command.models())}")
         say("scratch sample NAME --help lists the options.")
         return 0 if words and words[0] in ("-h", "--help") else command.MISUSED
-    command.model_part(words[0], "sample").main(words[1:])
+    with own_threads(available_blas_threads()):
+        command.model_part(words[0], "sample").main(words[1:])
     return 0
 
 

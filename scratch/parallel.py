@@ -20,7 +20,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
 from functools import cache
 from typing import Any
@@ -30,6 +30,7 @@ import numpy as np
 from scratch.memory import keep_freed_memory
 from scratch.module import Module
 from scratch.random import current_stream, stream
+from scratch.scope import Scope
 from scratch.tensor import Tensor, record
 
 MOST_SHARDS = 256  # each is a thread and a replica of the model
@@ -293,15 +294,50 @@ def available_blas_threads() -> int:
     return min([cores(), *told])
 
 
+def threads() -> int:
+    """How many threads one operation may use here: one in a shard, inside `own_threads` what that gives."""
+    count, _ = _threads.get()
+    return count or available_blas_threads()
+
+
+def divides_products() -> bool:
+    """Whether an operation has more threads here than a matrix product has of its own."""
+    count, blas = _threads.get()
+    return count > blas
+
+
 @contextmanager
 def blas_threads(count: int) -> Iterator[None]:
-    """Give NumPy's matrix products this many threads inside the block, where that can be controlled."""
-    controller = _controller()
-    if controller is None:
+    """Give NumPy's matrix products, and other operations, this many threads inside the block.
+
+    Matrix products only where they can be controlled.
+    """
+    with _limited(count, count):
         yield
-    else:
-        with controller.limit(limits=count, user_api="blas"):
-            yield
+
+
+@contextmanager
+def own_threads(count: int, blas: int = 1) -> Iterator[None]:
+    """Give each matrix product one BLAS thread inside the block, and let large operations use `count` threads of ours.
+
+    OpenBLAS's threads compute while they wait for each other: next to other programs, a product of 0.1 ms takes some
+    milliseconds. Ours (blocks.py) sleep while they wait, and no thread waits for one that has not begun. `blas` is for
+    runs that began with another number.
+    """
+    with _limited(blas, count):
+        yield
+
+
+@contextmanager
+def _limited(blas: int, own: int) -> Iterator[None]:
+    controller = _controller()
+    same = controller is None or all(library.num_threads == blas for library in controller.lib_controllers)
+    limit = nullcontext() if same else controller.limit(limits=blas, user_api="blas")
+    with limit, Scope(_threads, lambda: (own, own if controller is None else blas)):
+        yield
+
+
+_threads: ContextVar[tuple[int, int]] = ContextVar("threads", default=(0, 0))  # ours and BLAS's, 0 where not set
 
 
 @cache

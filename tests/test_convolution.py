@@ -790,7 +790,7 @@ def test_two_threads_share_a_batch_and_change_nothing(monkeypatch):
 
     alone = all_three()
     monkeypatch.setattr(fast, "SMALL", 0)
-    monkeypatch.setattr(fast, "available_blas_threads", lambda: 2)
-    monkeypatch.setattr(blocks, "available_blas_threads", lambda: 2)
+    monkeypatch.setattr(fast, "threads", lambda: 2)
+    monkeypatch.setattr(blocks, "threads", lambda: 2)
     for came, expected in zip(all_three(), alone, strict=True):
         np.testing.assert_allclose(came, expected, rtol=1e-12, atol=1e-12)

@@ -400,7 +400,7 @@ def test_inside_exact_zeros_what_is_made_of_zeros_is_zero():
     (4, 2**14, 1, [4]), (1, 2**16, 2, [1]), (0, 2**16, 2, []),
 ])  # fmt: skip
 def test_a_batch_worth_it_is_shared_out_over_the_threads(images, numbers, threads, parts, monkeypatch):
-    monkeypatch.setattr(fast, "available_blas_threads", lambda: threads)
+    monkeypatch.setattr(fast, "threads", lambda: threads)
     rows = fast._images(np.broadcast_to(np.float32(0), (images, numbers)))
     assert [part.stop - part.start for part in rows] == parts
 

@@ -391,3 +391,45 @@ def test_an_observer_sees_the_modules_of_every_shard():
 def test_wrong_use_is_named(arguments, batch, message):
     with pytest.raises(ValueError, match=message):
         ShardedLoss(make_model(), squared_error, **arguments)(*batch)
+
+
+def blas_now():
+    return [library.num_threads for library in parallel._controller().lib_controllers]
+
+
+@pytest.mark.skipif(parallel._controller() is None, reason="the matrix library's threads can't be controlled here")
+def test_inside_own_threads_a_product_has_one_thread_and_an_operation_as_many_as_it_says():
+    before = blas_now()
+    assert parallel.threads() == parallel.available_blas_threads()
+    with parallel.own_threads(3):
+        assert (parallel.threads(), set(blas_now())) == (3, {1})
+        with parallel.blas_threads(1):
+            assert parallel.threads() == 1
+        assert parallel.threads() == 3
+    with parallel.own_threads(3, blas=2):
+        assert (parallel.threads(), set(blas_now())) == (3, {2})
+    assert parallel.threads() == parallel.available_blas_threads() and blas_now() == before
+
+
+def test_a_shard_has_one_thread_for_its_operations():
+    seen = []
+
+    def loss(model, x, y):
+        seen.append(parallel.threads())
+        return model(Tensor(x)).sum(), 1.0
+
+    with parallel.own_threads(4):
+        ShardedLoss(make_model().eval(), loss, 2, 2)(X, Y)
+        assert parallel.threads() == 4
+        ShardedLoss(make_model().eval(), loss, 1)(X, Y)
+    assert seen == [1, 1, 4]
+
+
+def test_a_limit_that_holds_already_is_not_set_again(monkeypatch):
+    """Setting it takes as long as a small product."""
+    controller = Controller()
+    monkeypatch.setattr(parallel, "_controller", lambda: controller)
+    for library in controller.lib_controllers:
+        library.num_threads = 1
+    with parallel.own_threads(2), parallel.blas_threads(1):
+        assert controller.limits == [] and parallel.threads() == 1

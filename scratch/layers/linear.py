@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from scratch.activations.elementwise import floating
+from scratch.blocks import product, products
 from scratch.initializers import uniform
 from scratch.module import Module
 from scratch.tensor import Parameter, Tensor, record
@@ -27,14 +28,20 @@ def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if x.shape[-1:] != W.shape[1:]:
         raise ValueError(f"linear expected x of shape (..., {W.shape[1]}), got {x.shape}")
     rows = x.data.reshape(-1, W.shape[1])
-    y = rows @ W.T
+    y = product(rows, W.T)
     if bias is not None:
         y += bias.data
 
     def backward(dy):
         dy = dy.reshape(-1, W.shape[0])
-        dx = (dy @ W).reshape(x.shape) if x.requires_grad else None
-        dW = dy.T @ rows if weight.requires_grad else None
+        dx = dW = None
+        if x.requires_grad and weight.requires_grad:
+            dx, dW = products((dy, W), (dy.T, rows))  # on a thread each, if they are large
+        elif x.requires_grad:
+            dx = product(dy, W)
+        elif weight.requires_grad:
+            dW = product(dy.T, rows)
+        dx = None if dx is None else dx.reshape(x.shape)
         if bias is None:
             return dx, dW
         return dx, dW, dy.sum(axis=0) if bias.requires_grad else None

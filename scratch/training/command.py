@@ -85,7 +85,8 @@ def execute(module: ModuleType, settings: Any, run: Run) -> int:
     """Train to the end, or say how to go on; returns the exit code."""
     try:
         try:
-            module.train(settings, run)
+            with run.threads():  # for data and pictures too
+                module.train(settings, run)
         except (ValueError, OverflowError, MemoryError):
             run.discard()
             raise

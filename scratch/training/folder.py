@@ -20,8 +20,8 @@ from scratch.parallel import available_blas_threads, cores
 from scratch.training.progress import typed
 from scratch.weights import atomic_write
 
-PARTS = {"model": str, "preset": str, "settings": dict, "blas_threads": int, "versions": dict, "machine": str,
-         "started": str}  # fmt: skip
+PARTS = {"model": str, "preset": str, "settings": dict, "blas_threads": int, "threads": int, "versions": dict,
+         "machine": str, "started": str}  # fmt: skip
 SETTINGS, LOG, CHECKPOINT, REPORT = "settings.json", "log.jsonl", "checkpoint.safetensors", "report.md"
 RESULTS, LOCK = "results.json", ".lock"
 FILES = {SETTINGS, LOG, CHECKPOINT, REPORT, RESULTS, LOCK}
@@ -119,7 +119,8 @@ def write_settings(folder: Path, model: str, preset: str, values: dict[str, Any]
         "model": model,
         "preset": preset,
         "settings": values,
-        "blas_threads": available_blas_threads(),
+        "blas_threads": 1,
+        "threads": available_blas_threads(),
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
         "machine": f"{cores()} CPU cores, {platform.system()} {platform.machine()}",
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -139,9 +140,11 @@ def read_settings(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: expected the settings of a run as JSON, found other text ({error})") from error
     if not isinstance(document, dict):
         raise ValueError(f"{path}: expected the settings of a run as a JSON object, found {shown(document)}")
+    document.setdefault("threads", document.get("blas_threads"))  # older runs have one number for both
     wrong = [part for part, kind in PARTS.items() if not isinstance(document.get(part), kind)]
-    if wrong or document["blas_threads"] < 1:
-        what = ", ".join(f"{part} as {shown(document.get(part))}" for part in wrong or ["blas_threads"])
+    wrong = wrong or [part for part in ("blas_threads", "threads") if document[part] < 1]
+    if wrong:
+        what = ", ".join(f"{part} as {shown(document.get(part))}" for part in wrong)
         raise ValueError(f"{path}: expected the settings of a run, found {what}")
     return document
 

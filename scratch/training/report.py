@@ -39,13 +39,14 @@ class Finished:
     steps: int
     seconds: float  # in the training loop
     whole: float  # from the first line to the last picture
+    rate: float = 0.0  # steps per second, in steps alone; 0 if not measured
 
 
 def write(run: Finished, results: Mapping[str, float], pictures: Sequence[Path], notes: str = "") -> str:
     """Write report.md and results.json into the run folder, and return the verdict."""
     figures = losses(run.log) | dict(results)
     memory = peak_memory()
-    measured = {"figures": figures, "minutes": run.whole / 60, "memory_mb": memory}
+    measured = {"figures": figures, "minutes": run.whole / 60, "memory_mb": memory, "steps_per_second": run.rate}
     verdict = compare(figures, run.document["settings"], run.expected)
     text = _markdown(run, measured, verdict, pictures, notes)
     atomic_write(run.folder / RESULTS, (json.dumps(measured, indent=1) + "\n").encode())
@@ -70,7 +71,7 @@ def compare(figures: Mapping[str, float], settings: Mapping[str, Any], expected:
     if not expected:
         return "not comparable: no expected values for this preset"
     expectations.check_part(expected, "expected values", ("settings", "bands", "seeds"))
-    other = {k: v for k, v in settings.items() if k not in FREE and expected["settings"].get(k) != v}
+    other = differing(settings, expected)
     if other:
         told = ", ".join(f"{k} is {v} (expected values: {expected['settings'].get(k)})" for k, v in other.items())
         return f"not comparable: {told}"
@@ -84,6 +85,11 @@ def compare(figures: Mapping[str, float], settings: Mapping[str, Any], expected:
     if outside:
         return "outside the expected range: " + "; ".join(outside)
     return f"inside the expected range (all {len(expected['bands'])} figures, bands from seeds {expected['seeds']})"
+
+
+def differing(settings: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are not those of the expected values, and that change what a run computes."""
+    return {k: v for k, v in settings.items() if k not in FREE and expected["settings"].get(k) != v}
 
 
 def bands(runs: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
@@ -137,7 +143,8 @@ def _markdown(run: Finished, measured: Mapping[str, Any], verdict: str, pictures
     versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
     lines += ["", "## Settings", "", "| setting | value |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in document["settings"].items()]
-    lines += ["", f"Started {document['started']}, {versions}, {document['blas_threads']} BLAS threads."]
+    threads = f"threads: {document['threads']} for a large operation, {document['blas_threads']} for a matrix product"
+    lines += ["", f"Started {document['started']}, {versions}; {threads}."]
     if pictures:
         lines += ["", "## Pictures", ""]
         lines += [f"![{picture.stem.replace('_', ' ')}]({picture.name})\n" for picture in pictures]

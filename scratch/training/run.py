@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import numpy as np
 from scratch import memory
 from scratch.messages import shown
 from scratch.module import Module, observe
-from scratch.parallel import blas_threads
+from scratch.parallel import own_threads
 from scratch.tensor import Tensor, no_grad
 from scratch.training import checkpoint, report
 from scratch.training.folder import (
@@ -41,6 +42,7 @@ from scratch.training.folder import (
     tidy,
     write_settings,
 )
+from scratch.training.pace import Pace, expected_rate
 from scratch.training.progress import Progress, duration, note, typed
 from scratch.training.settings import require_possible, to_json
 from scratch.training.signals import stop_signals
@@ -78,7 +80,9 @@ class Run:
         self._tracked: dict[str, Any] = {}
         self._saved: tuple[dict[str, Any], dict[str, np.ndarray]] | None = None
         self._progress: Progress | None = None
+        self._pace = Pace(None)
         self._log: Log | None = None
+        self._evaluated = False
         self._first_loss: tuple[str, float] | None = None
 
     @classmethod
@@ -128,6 +132,10 @@ class Run:
             lock.release()
             raise
 
+    def threads(self) -> AbstractContextManager[None]:
+        """The threads that the run began with, on whatever machine it goes on: the order of sums depends on them."""
+        return own_threads(self.document["threads"], self.document["blas_threads"])
+
     # -- before the loop ----------------------------------------------------------------------------------------
 
     def track(self, **parts: Any) -> None:
@@ -175,13 +183,19 @@ class Run:
         """The numbers of the steps still to do. Saves every so many, and after Ctrl-C or another signal that ends
         the run (`signals`), which raises RunStopped."""
         self._progress = Progress(total, self.done)
+        pace = self._pace = Pace(*expected_rate(self.document["settings"], self.expected, total))
         began = time.monotonic() - self.seconds
         # No warnings of NumPy about numbers out of range: require_finite tells more, once, when it matters.
         quiet = np.errstate(over="ignore", divide="ignore", invalid="ignore")
-        with blas_threads(self.document["blas_threads"]), quiet, stop_signals() as stop:
+        with self.threads(), quiet, stop_signals() as stop:
             try:
                 for step in range(self.done, total):
+                    self._evaluated = False
+                    pace.begin()
                     yield step
+                    pace.end(counts=not self._evaluated)
+                    if pace.slow():
+                        self._running().line(pace.why(self.document["threads"], resuming(self.folder)))
                     self.done, self.seconds = step + 1, time.monotonic() - began
                     if stop.number or self.done % save_every == 0 or self.done == total:
                         self.save()
@@ -202,6 +216,7 @@ class Run:
 
     def evaluated(self, step: int, model: Module, loss: float, **more: float) -> None:
         """Log a validation result after `step`, and keep the weights with the lowest validation loss."""
+        self._evaluated = True
         progress, figures = self._running(), {f"validation_{name}": value for name, value in more.items()}
         self._opened().write({"step": step + 1, "validation_loss": loss, **figures})
         shown = "".join(f"  {name} {100 * value:.1f} %" for name, value in more.items())
@@ -260,7 +275,7 @@ class Run:
         """Write report.md and print the last lines: results, verdict, pictures, the next command."""
         whole = self._earlier + time.monotonic() - self._began
         finished = report.Finished(
-            self.folder, self.document, self.history(), self.expected, self.done, self.seconds, whole
+            self.folder, self.document, self.history(), self.expected, self.done, self.seconds, whole, self._pace.rate
         )
         verdict = report.write(finished, results, pictures, notes)
         note(f"result   {report.in_words(results)}")

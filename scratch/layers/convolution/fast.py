@@ -23,7 +23,7 @@ import numpy as np
 from scratch.blocks import added, cut, over
 from scratch.layers.convolution import depthwise, im2col, pointwise, windows, winograd
 from scratch.layers.convolution.geometry import Padding, Pair, output_sizes
-from scratch.parallel import available_blas_threads
+from scratch.parallel import threads
 from scratch.scope import Scope
 
 _exact_zeros: ContextVar[bool] = ContextVar("exact_zeros", default=False)
@@ -103,7 +103,7 @@ def input_gradient(
 
 def _images(y: np.ndarray) -> list[slice]:
     """The images of a batch in one part for each thread; in one where there is little to do."""
-    return cut(len(y), len(y) if y.size < SMALL else -(-len(y) // available_blas_threads()))
+    return cut(len(y), len(y) if y.size < SMALL else -(-len(y) // threads()))
 
 
 def _lattice(
