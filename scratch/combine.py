@@ -35,7 +35,7 @@ def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:
     """y = a where the condition holds, else b;  dy goes to the one that was taken"""
-    condition = np.asarray(raw(condition), dtype=bool)
+    condition = np.array(raw(condition), dtype=bool)  # copied: the caller may refill it before backward
     a, b = as_pair(a, b)
 
     def backward(dy):

@@ -146,7 +146,8 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
     repeated = tuple(
         axis for axis, n in enumerate(gradient.shape) if axis < extra or (shape[axis - extra] == 1 and n != 1)
     )
-    summed = gradient.sum(axis=repeated, keepdims=True)
+    wide = np.float32 if gradient.dtype == np.float16 else None  # in float16 a long sum stops at 2048 times a summand
+    summed = gradient.sum(axis=repeated, keepdims=True, dtype=wide)
     if extra < 0 or summed.shape[extra:] != shape:
         raise ValueError(f"an operand of shape {shape} does not broadcast to {gradient.shape}")
     return summed.reshape(shape)

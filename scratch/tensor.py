@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from scratch.half import in_float32
 from scratch.tape import Array, Backward, Node, is_grad_enabled, no_grad
-from scratch.value import Value, number, raw, restore
+from scratch.value import Value, as_index, not_in_place, number, raw, restore
 
 __all__ = [
     "Array", "Buffer", "Parameter", "Tensor", "as_pair", "as_tensor", "is_grad_enabled", "matmul", "no_grad", "record",
@@ -23,7 +24,8 @@ Axis = int | tuple[int, ...] | None
 class Tensor(Value):
     """One array, its gradient, and how it was made.
 
-    Args: data: array, number or nested list (a Python float becomes float32; arrays keep their dtype).
+    Args: data: array (kept, not copied: change it only after `backward`; indices, labels and masks are copied),
+            number or nested list (a Python float becomes float32; arrays keep their dtype).
         requires_grad: collect ∂L/∂self in `.grad` when `backward()` is called on a later scalar L.
     Raises ValueError for data that are not real numbers, and for a gradient asked of integers.
     `==` compares identity, as Python's default; compare values with `.data`.
@@ -186,6 +188,7 @@ class Tensor(Value):
 
     # -- reductions ---------------------------------------------------------------------------------------------
 
+    @in_float32
     def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """y = Σ x over `axis`;  every summand receives dy"""
 
@@ -194,6 +197,7 @@ class Tensor(Value):
 
         return record(self.data.sum(axis=axis, keepdims=keepdims), (self,), backward)
 
+    @in_float32
     def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """y = 1/n Σ x over `axis`;  every one of the n summands receives dy/n"""
         y = self.data.mean(axis=axis, keepdims=keepdims)
@@ -204,6 +208,7 @@ class Tensor(Value):
 
         return record(y, (self,), backward)
 
+    @in_float32
     def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """y = largest x over `axis`;  dy goes there, in equal parts where several are largest (as torch.amax)"""
         y = self.data.max(axis=axis, keepdims=keepdims)
@@ -247,11 +252,10 @@ class Tensor(Value):
 
         return record(self.data.swapaxes(axis1, axis2), (self,), backward)
 
+    @in_float32
     def __getitem__(self, index: Any) -> Tensor:
         """y = x[index];  dy is added where y was read, as often as it was read"""
-        index = tuple(raw(i) for i in index) if isinstance(index, tuple) else raw(index)
-        parts = index if isinstance(index, tuple) else (index,)
-        basic = all(isinstance(i, (int, np.integer, slice, type(None), type(Ellipsis))) for i in parts)
+        index, basic = as_index(index)
 
         def backward(dy):
             dx = np.zeros(self.shape, dy.dtype)
@@ -273,18 +277,11 @@ class Tensor(Value):
         return record(y, (self,), backward) if y.dtype.kind == "f" else Tensor(y)
 
 
-def _not_in_place(self: Tensor, other: Any) -> Any:
-    raise ValueError(
-        f"`p -= step` on a {type(self).__name__} would bind the name p to a new Tensor and leave the module's array "
-        "as it was; write `p.data -= step`"
-    )
-
-
 class Parameter(Tensor):
     """A tensor that a module trains: `Module.parameters()` finds it, optimisers write into its `data`."""
 
     __slots__ = ()
-    __iadd__ = __isub__ = __imul__ = __itruediv__ = _not_in_place
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = not_in_place
 
     def __init__(self, data: Any, requires_grad: bool = True, dtype: Any = None):
         super().__init__(data, requires_grad, dtype)
@@ -294,9 +291,10 @@ class Buffer(Tensor):
     """An array that belongs to a module's state but is not trained, such as running statistics."""
 
     __slots__ = ()
-    __iadd__ = __isub__ = __imul__ = __itruediv__ = _not_in_place
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = not_in_place
 
 
+@in_float32
 def matmul(a: Any, b: Any) -> Tensor:
     """y = a b over the last two axes, any axes before them broadcast:  ∂L/∂a = dy bᵀ,  ∂L/∂b = aᵀ dy
 

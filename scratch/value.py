@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,27 @@ def as_array(data: Any, dtype: Any) -> Array:
 def raw(x: Any) -> Any:
     """The array inside a node; everything else as it is."""
     return x.data if isinstance(x, Node) else x
+
+
+def as_index(index: Any) -> tuple[Any, bool]:
+    """An index without Tensors, and whether it is basic: it reads no element twice.
+
+    Arrays and lists in it are copied, since the caller may write into them before `backward` reads them again.
+    """
+    if isinstance(index, tuple):
+        parts = [as_index(part) for part in index]
+        return tuple(part for part, _ in parts), all(basic for _, basic in parts)
+    if isinstance(index, (int, np.integer, slice, type(None), type(Ellipsis))):
+        return index, True
+    return copy.deepcopy(index) if isinstance(index, list) else np.array(raw(index)), False
+
+
+def not_in_place(self: Value, other: Any) -> Any:
+    """What `p += step` does to parameters and buffers: raises ValueError."""
+    raise ValueError(
+        f"`p -= step` on a {type(self).__name__} would bind the name p to a new Tensor and leave the module's array "
+        "as it was; write `p.data -= step`"
+    )
 
 
 def number(x: Any) -> Any:

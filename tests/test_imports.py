@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the bottom up; `layers` stands for the file layers.py as well as for everything below layers/. The first
 # pattern that fits, from the top rung down, decides: models/*/train.py before the rest of models/.
 LADDER: list[tuple[str, ...]] = [
-    ("scope", "interrupt", "messages", "console", "random", "tape", "value", "tensor", "combine"),
+    ("scope", "half", "sums", "interrupt", "messages", "console", "random", "tape", "value", "tensor", "combine"),
     ("", "module", "gradcheck", "memory", "parallel", "blocks", "sampling", "weights",
      "initializers"),  # "" is scratch/__init__.py
     ("activations", "losses"),

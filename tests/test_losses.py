@@ -588,3 +588,104 @@ def test_binary_cross_entropy_of_masks_keeps_channels_last_memory(rng):
     (dx, *_) = y._backward(np.float64(1))
     np.testing.assert_allclose(dx, (1 / (1 + np.exp(-scores)) - mask) / mask.size, rtol=1e-12)
     assert dx.strides == scores.strides
+
+
+# -- scores that are not finite -----------------------------------------------------------------------------------
+
+INF, NAN = math.inf, math.nan
+SCORES = np.array(
+    [[-INF, 1, 2], [-INF, 0.5, 0.1], [NAN, 1, 2], [INF, 1, 2], [-INF, -INF, -INF], [0, 1, 2]], np.float32
+)
+KEPT = [0, 5]
+IGNORING = np.array([1, -100, -100, -100, -100, 2])
+# value of each position and gradients of rows 0 and 5 by PyTorch 2.13, whose ignored rows of NaN have NaN gradients
+ROW_0, ROW_5 = [0, -0.7310585975646973, 0.7310585975646973], [0.0900305807, 0.2447284907, -0.334758997]
+NOT_FINITE = {
+    "plain": ({}, [1.31326162815094, 0.40760594606399536], [ROW_0, ROW_5], 2),
+    "weight 0 of the forbidden class": (
+        {"weight": np.array([0, 1, 2], np.float32)}, [1.31326162815094, 0.8152118921279907],
+        [ROW_0, [0.1800611615, 0.4894569814, -0.669517994]], 3,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize("case", NOT_FINITE)
+@pytest.mark.parametrize("as_image", [False, True])
+def test_an_ignored_row_may_hold_anything(case, reduction, as_image):
+    options, each, gradients, count = NOT_FINITE[case]
+    scores, labels = (SCORES.T[None], IGNORING[None]) if as_image else (SCORES, IGNORING)
+    x = Tensor(scores.copy(), requires_grad=True)
+    y = cross_entropy(x, labels, reduction=reduction, **options)
+    y.backward(np.ones_like(y.data))
+    expected = np.zeros(6)
+    expected[KEPT] = each
+    right = {"none": expected, "sum": expected.sum(), "mean": expected.sum() / count}[reduction]
+    np.testing.assert_allclose(y.data.reshape(np.shape(right)), right, rtol=1e-6)
+    dx = np.zeros((6, 3))
+    dx[KEPT] = gradients
+    came = x.grad[0].T if as_image else x.grad
+    np.testing.assert_allclose(came, dx / (count if reduction == "mean" else 1), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize("weight", [None, np.array([1, 1, 2], np.float32)])
+def test_an_ignored_row_may_hold_anything_with_label_smoothing(reduction, weight):
+    """As if the row were not there; PyTorch 2.13's values for the rows that count: 0.5076059, 0.8740257."""
+    kept = np.array([[0, 1, 2]], np.float32)
+    results = []
+    for scores, labels in ((SCORES[1:], IGNORING[1:]), (kept, np.array([2]))):
+        x = Tensor(scores.copy(), requires_grad=True)
+        y = cross_entropy(x, labels, weight, reduction=reduction, label_smoothing=0.1)
+        y.backward(np.ones_like(y.data))
+        results.append((y.data, x.grad))
+    (y, dx), (right, gradient) = results
+    np.testing.assert_allclose(np.atleast_1d(y)[-1], np.ravel(right)[0], rtol=1e-6)
+    np.testing.assert_allclose(dx, [*np.zeros((4, 3)), gradient[0]], rtol=1e-6)
+    if weight is None:
+        np.testing.assert_allclose(np.ravel(right)[0], 0.5076059103, rtol=1e-6)
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+def test_an_ignored_row_may_hold_anything_in_nll_loss(reduction):
+    x = Tensor(SCORES.copy(), requires_grad=True)
+    y = nll_loss(x, IGNORING, reduction=reduction)
+    y.backward(np.ones_like(y.data))
+    each, dx = np.array([-1.0, 0, 0, 0, 0, -2]), np.zeros((6, 3))
+    dx[0, 1] = dx[5, 2] = -1
+    np.testing.assert_array_equal(y.data, {"none": each, "sum": -3, "mean": -1.5}[reduction])
+    np.testing.assert_array_equal(x.grad, dx / (2 if reduction == "mean" else 1))
+
+
+def test_a_class_of_probability_0_on_both_sides_counts_nothing():
+    """The limit of q ln p; PyTorch's value is NaN there, its gradients are these."""
+    x = Tensor(SCORES[:2].copy(), requires_grad=True)
+    y = cross_entropy(x, np.array([[0, 1, 0], [0, 0.5, 0.5]], np.float32), reduction="none")
+    y.sum().backward()
+    np.testing.assert_allclose(y.data, [1.3132616, 0.7130153], rtol=1e-6)
+    np.testing.assert_allclose(x.grad, [ROW_0, [0, 0.0986876488, -0.0986876488]], rtol=1e-6, atol=1e-7)
+    possible = cross_entropy(Tensor(SCORES[:1]), np.array([[0.1, 0.9, 0]], np.float32))
+    assert possible.item() == INF
+
+
+@pytest.mark.parametrize("log_target", [False, True])
+def test_a_target_of_0_counts_nothing_in_kl_div_whatever_the_input_is(log_target):
+    t = np.array([0, 1, 0, 0.5, 0], np.float32)
+    with np.errstate(divide="ignore"):
+        target = Tensor(np.log(t) if log_target else t, requires_grad=log_target)
+    x = Tensor(np.array([-INF, -INF, 0, -1, NAN], np.float32), requires_grad=True)
+    y = kl_div(x, target, reduction="none", log_target=log_target)
+    y.backward(np.ones_like(y.data))
+    np.testing.assert_allclose(y.data, [0, INF, 0, 0.1534264087677002, 0], rtol=1e-6)
+    np.testing.assert_allclose(x.grad, [0, -1, 0, -0.5, 0])
+    if log_target:
+        np.testing.assert_allclose(target.grad, [0, INF, 0, 0.6534264, 0], rtol=1e-6)
+
+
+def test_labels_may_be_overwritten_before_backward():
+    for loss in (cross_entropy, nll_loss):
+        x, labels = Tensor(np.zeros((2, 3), np.float32), requires_grad=True), np.array([0, 1])
+        y = loss(x, labels, reduction="sum")
+        labels[:] = 2
+        y.backward()
+        assert (x.grad[[0, 1], [0, 1]] < 0).all() and (x.grad[:, 2] >= 0).all()

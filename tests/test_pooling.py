@@ -336,10 +336,15 @@ def test_dtype_and_order_in_memory_are_kept(function, dtype, rng):
     x = Tensor(channels_last(rng.standard_normal((2, 3, 7, 5)).astype(dtype)), requires_grad=True)
     y = function(x)
     assert y.dtype == dtype and last(y.data)
-    (dx,) = y._backward(channels_last(rng.standard_normal(y.shape).astype(dtype)))
-    assert dx.dtype == dtype and dx.shape == x.shape and last(dx)
-    (dx,) = y._backward(rng.standard_normal(y.shape).astype(dtype))  # as it comes back from Flatten
-    assert last(dx)
+    dy = channels_last(rng.standard_normal(y.shape).astype(dtype))
+    if dtype == np.float16:  # two operations where it is computed in float32
+        y.backward(dy)
+        assert x.grad.dtype == dtype and x.grad.shape == x.shape
+    else:
+        (dx,) = y._backward(dy)
+        assert dx.dtype == dtype and dx.shape == x.shape and last(dx)
+        (dx,) = y._backward(rng.standard_normal(y.shape).astype(dtype))  # as it comes back from Flatten
+        assert last(dx)
     assert function(np.ascontiguousarray(x.data)).data.flags.c_contiguous
 
 
@@ -461,3 +466,60 @@ def test_modules_show_pytorchs_arguments():
     assert repr(AdaptiveAvgPool2d((None, 2))) == "AdaptiveAvgPool2d(output_size=(None, 2))"
     y, places = AdaptiveMaxPool2d(1, return_indices=True)(IMAGE)
     assert y.shape == places.shape == (2, 3, 1, 1)
+
+
+# -- NaN and infinity ---------------------------------------------------------------------------------------------
+
+
+def special(rng, trial):
+    """Small whole numbers, many of them equal, with NaN (several in a window) and infinities of both signs."""
+    x = rng.integers(-2, 3, (2, 3, 6, 7)).astype(np.float32)
+    if trial % 3:
+        x[rng.random(x.shape) < 0.1] = np.nan
+    if trial % 2:
+        x[rng.random(x.shape) < 0.1] = np.inf
+        x[rng.random(x.shape) < 0.2] = -np.inf
+    return channels_last(x) if trial % 5 == 0 else x
+
+
+def test_a_nan_takes_the_gradient_of_all_its_windows():
+    x = np.zeros((1, 1, 3, 3), np.float32)
+    x[0, 0, 1, 1] = np.nan
+    t = Tensor(x, requires_grad=True)
+    y, indices = max_pool2d(t, 3, 1, 1, return_indices=True)
+    y.sum().backward()
+    assert np.isnan(y.data).all() and (indices == 4).all()
+    np.testing.assert_array_equal(t.grad[0, 0], [[0, 0, 0], [0, 9, 0], [0, 0, 0]])
+
+
+def test_of_several_nans_the_last_takes_the_gradient_as_in_pytorch():
+    t = Tensor(np.array([[[np.nan, 1, np.nan, 2, 3, np.inf]]], np.float32), requires_grad=True)
+    y, indices = max_pool1d(t, 3, 1, return_indices=True)
+    y.backward(np.array([[[1, 2, 3, 4]]], np.float32))
+    np.testing.assert_array_equal(indices, [[[2, 2, 2, 5]]])
+    np.testing.assert_array_equal(t.grad, [[[0, 0, 6, 0, 0, 4]]])
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize("window", [(3, 1, 1, False), (2, 2, 0, False), (3, 2, 1, True), (2, 1, 0, False)])
+def test_values_places_and_gradients_at_special_numbers_are_those_of_pytorch(adaptive, window, rng):
+    import torch
+    import torch.nn.functional as F
+
+    k, s, p, ceil = window
+    for trial in range(12):
+        x = special(rng, trial)
+        t, u = Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+        if adaptive:
+            y, i = adaptive_max_pool2d(t, (3, 4), return_indices=True)
+            z, j = F.adaptive_max_pool2d(u, (3, 4), return_indices=True)
+        else:
+            y, i = max_pool2d(t, k, s, p, 1, ceil, return_indices=True)
+            z, j = F.max_pool2d(u, k, s, p, 1, ceil, return_indices=True)
+        dy = rng.integers(1, 5, y.shape).astype(np.float32)
+        y.backward(dy)
+        z.backward(torch.tensor(dy))
+        np.testing.assert_array_equal(y.data, z.detach().numpy())
+        np.testing.assert_array_equal(i, j.numpy())
+        np.testing.assert_array_equal(t.grad, u.grad.numpy())

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from scratch.activations.elementwise import floating
+from scratch.half import in_float32
 from scratch.tensor import Array, Tensor, record
 
 
+@in_float32
 def softmax(x: Any, dim: int) -> Tensor:
     """yᵢ = e^xᵢ / Σⱼ e^xⱼ along `dim`,  ∂L/∂xᵢ = yᵢ (dyᵢ − Σⱼ dyⱼ yⱼ)
 
@@ -35,6 +37,7 @@ def softmax(x: Any, dim: int) -> Tensor:
     return record(y, (x,), backward)
 
 
+@in_float32
 def log_softmax(x: Any, dim: int) -> Tensor:
     """y = x − ln Σⱼ e^xⱼ along `dim`,  ∂L/∂xᵢ = dyᵢ − e^yᵢ Σⱼ dyⱼ"""
     x = _with_axis(x, "log_softmax", dim)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from scratch.half import in_float32
 from scratch.tensor import Array, Tensor, as_tensor, record
 
 
@@ -59,6 +60,7 @@ def relu6(x: Any) -> Tensor:
     return record(y, (x,), backward)
 
 
+@in_float32
 def sigmoid(x: Any) -> Tensor:
     """y = σ(x) = 1 / (1 + e⁻ˣ),  dy/dx = y (1 − y)"""
     x = floating("sigmoid", x)
@@ -73,6 +75,7 @@ def sigmoid(x: Any) -> Tensor:
     return record(y, (x,), backward)
 
 
+@in_float32
 def tanh(x: Any) -> Tensor:
     """y = tanh x,  dy/dx = 1 − y²"""
     x = floating("tanh", x)
@@ -88,6 +91,7 @@ def tanh(x: Any) -> Tensor:
     return record(y, (x,), backward)
 
 
+@in_float32
 def silu(x: Any) -> Tensor:
     """y = x σ(x),  dy/dx = σ + x σ (1 − σ) = σ + y (1 − σ)  (Elfwing et al. 2017; also called swish)"""
     x = floating("silu", x)
@@ -104,6 +108,7 @@ def silu(x: Any) -> Tensor:
     return record(y, (x,), backward)
 
 
+@in_float32
 def hardswish(x: Any) -> Tensor:
     """y = x r / 6,  r = min(max(x + 3, 0), 6);  dy/dx = r / 6 + x / 6 where 0 < r < 6  (Howard et al. 2019)
 
@@ -126,6 +131,7 @@ def hardswish(x: Any) -> Tensor:
     return record(y, (x,), backward)
 
 
+@in_float32
 def elu(x: Any, alpha: float = 1.0) -> Tensor:
     """y = max(x, 0) + n,  n = α (e^min(x, 0) − 1);  dy/dx = 1 where x > 0, else α eˣ = n + α  (Clevert et al. 2016)"""
     x, alpha = floating("elu", x), float(alpha)
@@ -146,6 +152,7 @@ def elu(x: Any, alpha: float = 1.0) -> Tensor:
     return record(y, (x,), backward)
 
 
+@in_float32
 def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """y = ln(1 + e^βx) / β = max(x, 0) + ln(1 + e^−|βx|) / β,  dy/dx = σ(βx) = 1 − e^−βy
 

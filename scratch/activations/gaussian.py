@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from scratch.activations.elementwise import floating
+from scratch.half import in_float32
 from scratch.tensor import Array, Tensor, record
 
 
+@in_float32
 def gelu(x: Any, approximate: str = "none") -> Tensor:
     """y = x Φ(x),  dy/dx = Φ(x) + x φ(x)  (Hendrycks and Gimpel 2016), with φ and Φ the standard normal's density and
     distribution function: φ(x) = e^(−x²/2) / √(2π), Φ(x) = ½ (1 + erf(x/√2)).

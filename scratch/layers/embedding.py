@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from scratch.half import in_float32
 from scratch.initializers import normal
 from scratch.module import Module
 from scratch.tensor import Parameter, Tensor, as_tensor, record
 
 
+@in_float32
 def embedding(x: Any, weight: Tensor, padding_idx: int | None = None) -> Tensor:
     """y = W[x]: row x of W, which is the product of a one-hot row with W.
 
@@ -19,7 +21,7 @@ def embedding(x: Any, weight: Tensor, padding_idx: int | None = None) -> Tensor:
     Shapes: x (...) whole numbers, weight (V, C) → (..., C).
     Raises ValueError for numbers that are not whole, and for one outside 0 … V − 1, saying which and where.
     """
-    indices = x.data if isinstance(x, Tensor) else np.asarray(x)
+    indices = np.array(x.data if isinstance(x, Tensor) else x)  # copied: the caller may refill it before backward
     weight = as_tensor(weight)
     if weight.ndim != 2:
         raise ValueError(f"Embedding expected a weight of shape (V, C), got {weight.shape}")

@@ -9,11 +9,13 @@ import numpy as np
 
 from scratch.activations.elementwise import floating
 from scratch.blocks import product, products
+from scratch.half import in_float32
 from scratch.initializers import uniform
 from scratch.module import Module
 from scratch.tensor import Parameter, Tensor, record
 
 
+@in_float32
 def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y = x Wᵀ + b
 

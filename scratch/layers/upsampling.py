@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from scratch.activations.elementwise import floating
+from scratch.half import in_float32
 from scratch.layers.pooling.windows import ordered_as
 from scratch.module import Module
 from scratch.tensor import Array, Tensor, record
@@ -43,6 +44,7 @@ def _interpolate(who: str, input: Any, size: Any, scale_factor: Any, mode: str, 
     return _nearest(x, *(_nearest_sources(n, m, scale) for n, m, scale in axes))
 
 
+@in_float32
 def _repeated(x: Tensor, kh: int, kw: int) -> Tensor:
     """Nearest by whole factors: each pixel becomes a block of kh × kw;  ∂L/∂x = the sum of dy over the block"""
     N, C, H, W = x.shape
@@ -66,6 +68,7 @@ def _repeated(x: Tensor, kh: int, kw: int) -> Tensor:
     return record(y, (x,), backward)
 
 
+@in_float32
 def _nearest(x: Tensor, rows: Array, columns: Array) -> Tensor:
     """y[o, p] = x[rows[o], columns[p]];  ∂L/∂x = Σ dy over the points that read it: a product with zeros and ones"""
     y = np.empty_like(x.data, shape=(*x.shape[:2], len(rows), len(columns)))
@@ -81,6 +84,7 @@ def _nearest(x: Tensor, rows: Array, columns: Array) -> Tensor:
     return record(y, (x,), backward)
 
 
+@in_float32
 def _bilinear(x: Tensor, A: Array, B: Array) -> Tensor:
     """y = A x Bᵀ for each image and channel,  ∂L/∂x = Aᵀ dy B"""
     y = _along_width(_along_height(x.data, A), B)

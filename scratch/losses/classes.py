@@ -6,15 +6,18 @@ Inside, the scores are rows (R, C), one a position, and the labels a row (R,).
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
 
 from scratch.activations.elementwise import floating
+from scratch.half import in_float32_like_first
 from scratch.losses.shared import cast, check_reduction, constant, reduce
 from scratch.tensor import Array, Tensor, as_tensor, record
 
 
+@in_float32_like_first
 def cross_entropy(
     input: Any,
     target: Any,
@@ -26,8 +29,9 @@ def cross_entropy(
     """ℓ = −Σ_c q_c ln p_c with p = softmax(x) over the classes:  ∂ℓ/∂x = p Σ_c q_c − q,  p − q where q sums to 1
 
     q is the target distribution times the classes' weights w: for a label y, w_y at y and 0 elsewhere; smoothed by s
-    (Szegedy et al. 2016), (1 − s) of it plus s/C w. Labels equal to `ignore_index` count nothing. The mean divides
-    Σ ℓ by Σ w_y over labels (nan if all are ignored, with gradient 0), over probabilities by the positions.
+    (Szegedy et al. 2016), (1 − s) of it plus s/C w. Labels equal to `ignore_index` count nothing, whatever the scores
+    (PyTorch: NaN scores give NaN gradients), nor does q_c = 0 where p_c = 0 (PyTorch: NaN). The mean divides Σ ℓ by
+    Σ w_y over labels (nan if all are ignored, with gradient 0), over probabilities by the positions.
 
     Shapes: x (N, C), (C,) or (N, C, d₁, …); target: integers in [0, C) of that shape without C, or probabilities of
     x's shape; weight (C,) → a scalar, or for "none" the shape without C.
@@ -45,21 +49,24 @@ def cross_entropy(
         q = q * slope + (s / q.shape[1] if w is None else s / q.shape[1] * w)
         return _soft_cross_entropy(x, q, reduction, len(q), t, slope)
 
-    labels, w_y, count = _labels("cross_entropy", x, t, w, ignore_index)
+    labels, w_y, count, ignored = _labels("cross_entropy", x, t, w, ignore_index)
     if s == 0:
-        return _hard_cross_entropy(x, labels, w_y, reduction, count)
+        return _hard_cross_entropy(x, labels, w_y, reduction, count, ignored)
     C = _classes(x)
     w_y = np.ones(labels.size, x.dtype) if w_y is None else w_y
     q = np.zeros((labels.size, C), x.dtype)
     q += s / C if w is None else s / C * w
     q[np.arange(labels.size), labels] += (1 - s) * w_y
-    q[t.data.reshape(-1) == ignore_index] = 0
-    return _soft_cross_entropy(x, q, reduction, count)
+    if ignored is not None:
+        q[ignored] = 0
+    return _soft_cross_entropy(x, q, reduction, count, ignored=ignored)
 
 
-def _hard_cross_entropy(x: Tensor, labels: Array, w_y: Array | None, reduction: str, count: float) -> Tensor:
+def _hard_cross_entropy(
+    x: Tensor, labels: Array, w_y: Array | None, reduction: str, count: float, ignored: Array | None
+) -> Tensor:
     """ℓ = w_y (ln Σ_c e^{x_c} − x_y),  ∂ℓ/∂x_c = w_y (p_c − [c = y]); the same for x − max x, which cannot overflow"""
-    rows = _rows(x.data)
+    rows = _rows(x.data, ignored)
     z = rows - _largest(rows)
     n = np.arange(labels.size)
     loss = -z[n, labels]
@@ -81,13 +88,15 @@ def _hard_cross_entropy(x: Tensor, labels: Array, w_y: Array | None, reduction: 
 
 
 def _soft_cross_entropy(
-    x: Tensor, q: Array, reduction: str, count: float, t: Tensor | None = None, slope: Any = None
-) -> Tensor:
+    x: Tensor, q: Array, reduction: str, count: float, t: Tensor | None = None, slope: Any = None,
+    ignored: Array | None = None,
+) -> Tensor:  # fmt: skip
     """ℓ = −Σ_c q_c ln p_c,  ∂ℓ/∂x = p Σ_c q_c − q,  and ∂ℓ/∂t = −slope · ln p where q = slope · t + a constant"""
-    rows = _rows(x.data)
+    rows = _rows(x.data, ignored)
     log_p = rows - _largest(rows)
     log_p -= np.log(np.einsum("nc->n", np.exp(log_p)))[:, None]
-    y, share = reduce(-np.einsum("nc,nc->n", q, log_p), reduction, count, _positions(x))
+    finite = np.where((q == 0) & (log_p == -math.inf), 0, log_p) if log_p.min(initial=0) == -math.inf else log_p
+    y, share = reduce(-np.einsum("nc,nc->n", q, finite), reduction, count, _positions(x))
 
     def backward(dy):
         g = share(dy).reshape(-1, 1)
@@ -105,12 +114,13 @@ def _soft_cross_entropy(
     return record(y, (x,) if t is None else (x, t), backward)
 
 
+@in_float32_like_first
 def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Tensor:
     """ℓ = −w_y x_y,  ∂ℓ/∂x_c = −w_y [c = y];  x holds log-probabilities, the rest is as in `cross_entropy`"""
     x, t, w = _scores("nll_loss", input, target, weight, reduction)
-    labels, w_y, count = _labels("nll_loss", x, t, w, ignore_index)
+    labels, w_y, count, ignored = _labels("nll_loss", x, t, w, ignore_index)
     n = np.arange(labels.size)
-    loss = -_rows(x.data)[n, labels]
+    loss = -_rows(x.data, ignored)[n, labels]
     if w_y is not None:
         loss *= w_y
     y, share = reduce(loss, reduction, count, _positions(x))
@@ -133,14 +143,17 @@ def _scores(name: str, input: Any, target: Any, weight: Any, reduction: str) -> 
     return x, t, w
 
 
-def _labels(name: str, x: Tensor, t: Tensor, w: Array | None, ignore_index: int) -> tuple[Array, Array | None, float]:
-    """Labels in a row, the weight w_y of each (None: all 1; 0 where ignored, label 0 then) and the sum of weights."""
+def _labels(
+    name: str, x: Tensor, t: Tensor, w: Array | None, ignore_index: int
+) -> tuple[Array, Array | None, float, Array | None]:
+    """Labels in a row, the weight w_y of each (None: all 1; 0 where ignored, label 0 then), the sum of weights, and
+    where labels are ignored (None: nowhere)."""
     C, shape = _classes(x), _positions(x)
     if t.dtype.kind not in "iu" or t.shape != shape:
         other = f", or probabilities of shape {x.shape}" if name == "cross_entropy" else ""
         raise ValueError(f"{name} expected integer labels of shape {shape}{other}, got {t.dtype} of shape {t.shape}")
-    labels = t.data.reshape(-1)
-    w_y = None if w is None else w.take(labels, mode="clip")
+    labels = t.data.flatten()  # a copy: the caller may refill the labels before backward
+    ignored, w_y = None, None if w is None else w.take(labels, mode="clip")
     if labels.size and (labels.min() < 0 or labels.max() >= C or 0 <= ignore_index < C):
         kept = labels != ignore_index
         wrong = kept & ((labels < 0) | (labels >= C))
@@ -150,7 +163,8 @@ def _labels(name: str, x: Tensor, t: Tensor, w: Array | None, ignore_index: int)
             raise ValueError(f"{name}: label {labels[at]} at position {where} is not one of {C} classes, 0 to {C - 1}")
         labels = np.where(kept, labels, 0)
         w_y = kept.astype(x.dtype) if w_y is None else w_y * kept
-    return labels, w_y, labels.size if w_y is None else float(w_y.sum())
+        ignored = None if kept.all() else ~kept
+    return labels, w_y, labels.size if w_y is None else float(w_y.sum()), ignored
 
 
 def _classes(x: Tensor) -> int:
@@ -162,11 +176,15 @@ def _positions(x: Tensor) -> tuple[int, ...]:
     return x.shape[:1] + x.shape[2:] if x.ndim > 1 else ()
 
 
-def _rows(x: Array) -> Array:
-    """Scores with the class axis last and all positions in a row: (R, C)."""
-    if x.ndim == 2:
-        return x
-    return x[None] if x.ndim == 1 else np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
+def _rows(x: Array, ignored: Array | None = None) -> Array:
+    """Scores with the class axis last and all positions in a row: (R, C).
+
+    Ignored rows are 0 where their scores are not finite, so that their weight 0 meets no ∞ or NaN.
+    """
+    rows = x if x.ndim == 2 else x[None] if x.ndim == 1 else np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
+    if ignored is not None and not np.isfinite(rows[ignored]).all():
+        rows = np.where(ignored[:, None], 0, rows)
+    return rows
 
 
 def _largest(rows: Array) -> Array:

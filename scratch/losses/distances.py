@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from scratch.half import in_float32_like_first
 from scratch.losses.shared import pair, reduce
 from scratch.tensor import Tensor, record
 
 
+@in_float32_like_first
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """ℓ = (x − t)²,  ∂ℓ/∂x = 2 (x − t) = −∂ℓ/∂t"""
     x, t = pair("mse_loss", input, target, reduction)
@@ -23,6 +25,7 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     return record(y, (x, t), backward)
 
 
+@in_float32_like_first
 def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """ℓ = |x − t|,  ∂ℓ/∂x = sign(x − t) = −∂ℓ/∂t  (0 where x = t)"""
     x, t = pair("l1_loss", input, target, reduction)
@@ -36,6 +39,7 @@ def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     return record(y, (x, t), backward)
 
 
+@in_float32_like_first
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """ℓ = ½ d² where |d| ≤ δ, else δ (|d| − ½ δ), for d = x − t  (Huber 1964):  ∂ℓ/∂x = d held in ±δ = −∂ℓ/∂t"""
     if not delta > 0:
@@ -44,6 +48,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     return _huber(x, t, reduction, float(delta), 1.0)
 
 
+@in_float32_like_first
 def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """ℓ = Huber's with δ = β, divided by β, so that the slope far out is ±1  (Girshick 2015); β = 0 is `l1_loss`"""
     if not beta >= 0:

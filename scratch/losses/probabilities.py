@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from scratch.half import in_float32_like_first
 from scratch.losses.shared import REDUCTIONS, constant, pair, reduce
 from scratch.tensor import Tensor, record
 
 
+@in_float32_like_first
 def binary_cross_entropy_with_logits(
     input: Any, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
 ) -> Tensor:
@@ -48,6 +50,7 @@ def binary_cross_entropy_with_logits(
     return record(y, (x, t), backward)
 
 
+@in_float32_like_first
 def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Tensor:
     """ℓ = −w [t ln x + (1 − t) ln(1 − x)],  ∂ℓ/∂x = w (x − t) / (x (1 − x)),  ∂ℓ/∂t = w (ln(1 − x) − ln x)
 
@@ -72,11 +75,12 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction:
     return record(y, (x, t), backward)
 
 
+@in_float32_like_first
 def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """ℓ = t (ln t − x),  ∂ℓ/∂x = −t,  ∂ℓ/∂t = ln t + 1 − x;  x holds log-probabilities, and ℓ = 0 where t = 0
 
     If `log_target`, the target is l = ln t: ∂ℓ/∂l = t (l − x + 1). "batchmean" divides by the first axis's length and
-    is the divergence as defined; "mean" divides by the elements. For t = 0, ∂ℓ/∂t is nan, as in PyTorch.
+    is the divergence as defined; "mean" divides by the elements. For t = 0, ∂ℓ/∂t is nan, as in PyTorch, and ∂ℓ/∂l 0.
     """
     x, t = pair("kl_div", input, target, reduction, (*REDUCTIONS, "batchmean"))
     if reduction == "batchmean" and x.ndim == 0:
@@ -85,13 +89,16 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
         q, log_q = np.exp(t.data), t.data
     else:
         q, log_q = t.data, np.log(np.where(t.data == 0, 1, t.data))
-    y, share = reduce(q * (log_q - x.data), reduction, len(x) if reduction == "batchmean" else None)
+    with np.errstate(invalid="ignore"):
+        loss = np.where(q == 0, 0, q * (log_q - x.data)).astype(x.dtype, copy=False)
+    y, share = reduce(loss, reduction, len(x) if reduction == "batchmean" else None)
 
     def backward(dy):
         g, dt = share(dy), None
         if t.requires_grad:
-            dt = (log_q - x.data + 1) * g
-            dt = dt * q if log_target else np.where(q == 0, math.nan, dt)
+            with np.errstate(invalid="ignore"):
+                dt = (log_q - x.data + 1) * g * (q if log_target else 1)
+            dt = np.where(q == 0, 0 if log_target else math.nan, dt)
         return -q * g if x.requires_grad else None, dt
 
     return record(y, (x, t), backward)

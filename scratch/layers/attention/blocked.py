@@ -23,11 +23,13 @@ from typing import Any
 
 import numpy as np
 
+from scratch.half import in_float32_like_first
 from scratch.layers.attention.fused import arguments
 from scratch.layers.attention.masks import additive, bias_of, causal_mask
 from scratch.tensor import Array, Tensor, record
 
 
+@in_float32_like_first
 def blocked_attention(
     query: Any,
     key: Any,

@@ -32,11 +32,13 @@ from typing import Any
 import numpy as np
 
 from scratch.activations.elementwise import floating
+from scratch.half import in_float32_like_first
 from scratch.layers.attention.masks import bias_of
 from scratch.layers.dropout import check_probability, noise
 from scratch.tensor import Array, Tensor, record
 
 
+@in_float32_like_first
 def scaled_dot_product_attention(
     query: Any,
     key: Any,
@@ -82,6 +84,7 @@ def _result(x: Array, width: int, grouped: bool) -> Array:
     return np.empty_like(x)
 
 
+@in_float32_like_first
 def attention_weights(
     query: Any,
     key: Any,

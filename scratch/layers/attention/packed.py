@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from scratch.activations.elementwise import floating
+from scratch.half import in_float32_like_first
 from scratch.layers.attention.fused import arguments, attend, attend_backward
 from scratch.layers.attention.masks import bias_of
 from scratch.layers.dropout import check_probability
 from scratch.tensor import Array, Tensor, record
 
 
+@in_float32_like_first
 def packed_attention(
     *projected: Any,
     num_heads: int,

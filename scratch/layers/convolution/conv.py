@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from scratch.activations.elementwise import floating
+from scratch.half import in_float32
 from scratch.initializers import uniform
 from scratch.layers.convolution import fast
 from scratch.layers.convolution.channels import add_to_channels, sum_of_channels
@@ -32,6 +33,7 @@ from scratch.module import Module
 from scratch.tensor import Parameter, Tensor, as_tensor, record
 
 
+@in_float32
 def conv2d(
     input: Any,
     weight: Any,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from scratch.activations.elementwise import floating
+from scratch.half import in_float32
 from scratch.layers.convolution import fast
 from scratch.layers.convolution.channels import add_to_channels, sum_of_channels
 from scratch.layers.convolution.conv import Convolution, with_height, without_height
@@ -30,6 +31,7 @@ from scratch.layers.convolution.geometry import (
 from scratch.tensor import Tensor, as_tensor, record
 
 
+@in_float32
 def conv_transpose2d(
     input: Any,
     weight: Any,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from scratch.activations.elementwise import floating
+from scratch.half import in_float32
 from scratch.layers.normalization.layer import affine
 from scratch.layers.normalization.rows import rows_of
 from scratch.module import Module
@@ -59,6 +60,7 @@ def batch_norm(
     return y
 
 
+@in_float32
 def _batch_norm_by_batch(
     x: Tensor, weight: Tensor, bias: Tensor, eps: float
 ) -> tuple[Tensor, np.ndarray, np.ndarray, float]:
@@ -104,6 +106,7 @@ def _batch_norm_by_batch(
     return record(rows.restore(y), (x, weight, bias), backward), mean, var, n
 
 
+@in_float32
 def _batch_norm_by_given(
     x: Tensor, mean: np.ndarray, var: np.ndarray, weight: Tensor, bias: Tensor, eps: float
 ) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from scratch.activations.elementwise import floating
+from scratch.half import in_float32
 from scratch.layers.normalization.layer import affine
 from scratch.layers.normalization.rows import rows_of
 from scratch.module import Module
@@ -32,6 +33,7 @@ def group_norm(
     return norm_by_group(x, num_groups, weight, bias, float(eps))[0]
 
 
+@in_float32
 def norm_by_group(x: Tensor, G: int, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, np.ndarray, np.ndarray]:
     """`group_norm`; also μ and var (biased) of each group, repeated for its channels: (N, C)."""
     N, C = x.shape[:2]

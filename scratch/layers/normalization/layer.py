@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from scratch.activations.elementwise import floating
+from scratch.half import in_float32
 from scratch.module import Module
 from scratch.tensor import Parameter, Tensor, as_tensor, record
 
 Shape = int | Sequence[int]
 
 
+@in_float32
 def layer_norm(
     x: Any, normalized_shape: Shape, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
@@ -57,6 +59,7 @@ def layer_norm(
     return record(y.reshape(x.shape), (x, weight, bias), backward)
 
 
+@in_float32
 def rms_norm(x: Any, normalized_shape: Shape, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
     """y = w x̂,  x̂ = x / ρ,  ρ = √(mean x² + eps) of each row  (Zhang and Sennrich 2019)
 

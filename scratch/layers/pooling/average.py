@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from scratch.half import in_float32
 from scratch.layers.pooling.windows import Size, Windows, at, images, output_sizes, read, whole, windows_of, write
 from scratch.module import Module
 from scratch.tensor import Array, Tensor, record
@@ -61,6 +62,7 @@ def adaptive_avg_pool2d(input: Any, output_size: Any) -> Tensor:
     return _mean(x, output_sizes("AdaptiveAvgPool2d", x, output_size, 2))
 
 
+@in_float32
 def _mean(x: Tensor, windows: list[Windows], divisor: int | None = None) -> Tensor:
     """Sums along the height, then along the width, then one division."""
     if all(along.out == 1 and along.tiled for along in windows) and divisor is None:

@@ -110,6 +110,8 @@ def _to_winners(dy: Array, x: Array, y: Array, axis: int, windows: Windows, dx: 
 
     Overlapping windows add up.
     """
+    if np.isnan(y.max(initial=-np.inf)):  # which is equal to nothing
+        return _to_chosen(dy, _chosen(x, y, axis, windows), axis, windows, dx)
     if not windows.tiled:
         dx.fill(0)
     left = dy
@@ -132,6 +134,25 @@ def _to_winners(dy: Array, x: Array, y: Array, axis: int, windows: Windows, dx: 
     return dx
 
 
+def _to_chosen(dy: Array, chosen: Array, axis: int, windows: Windows, dx: Array) -> Array:
+    """The same by the step in which each window found its winner: slower, and right for NaN."""
+    dx.fill(0)
+    for t, (outputs, inputs) in enumerate(windows.steps):
+        here = at(axis, outputs)
+        dx[at(axis, inputs)] += np.where(chosen[here] == t, dy[here], 0)
+    return dx
+
+
+def _chosen(x: Array, y: Array, axis: int, windows: Windows) -> Array:
+    """The step in which each window finds its y: the first that holds it, or, as in PyTorch, the last NaN."""
+    chosen = np.full(y.shape, -1)
+    for t, (outputs, inputs) in enumerate(windows.steps):
+        here, value = at(axis, outputs), x[at(axis, inputs)]
+        wins = ((value == y[here]) & (chosen[here] < 0)) | np.isnan(value)
+        chosen[here] = np.where(wins, t, chosen[here])
+    return chosen
+
+
 def _places(stages: list[Array], windows: list[Windows]) -> Array:
     """h · W + w of each window's winner, as PyTorch numbers them within one channel."""
     columns = _winners(stages[0], stages[1], -1, windows[-1])
@@ -142,13 +163,11 @@ def _places(stages: list[Array], windows: list[Windows]) -> Array:
 
 
 def _winners(x: Array, y: Array, axis: int, windows: Windows) -> Array:
-    """The index along the axis of the first x that is its window's y, or not a number."""
-    winners = np.zeros(y.shape, np.int64)
-    for outputs, inputs in reversed(windows.steps):  # an earlier one overwrites
-        here, source = at(axis, outputs), at(axis, inputs)
-        index = np.arange(windows.n)[inputs].reshape(-1, *[1] * (-1 - axis))
-        value = x[source]
-        winners[here] = np.where((value == y[here]) | np.isnan(value), index, winners[here])
+    """The index along the axis of each window's winner."""
+    winners, chosen = np.zeros(y.shape, np.int64), _chosen(x, y, axis, windows)
+    for t, (outputs, inputs) in enumerate(windows.steps):
+        here, index = at(axis, outputs), np.arange(windows.n)[inputs].reshape(-1, *[1] * (-1 - axis))
+        winners[here] = np.where(chosen[here] == t, index, winners[here])
     return winners
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from scratch.activations.elementwise import floating
+from scratch.half import in_float32
 from scratch.layers.positions.numbering import numbered
 from scratch.module import Module
 from scratch.tensor import Array, Tensor, record
@@ -16,6 +17,7 @@ from scratch.tensor import Array, Tensor, record
 PAIRINGS = ("interleaved", "halves")
 
 
+@in_float32
 def rotary(
     x: Any, offset: int = 0, positions: Any = None, base: float = 10000.0, pairing: str = "interleaved"
 ) -> Tensor:

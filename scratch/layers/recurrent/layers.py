@@ -118,7 +118,7 @@ class _Recurrent(Module):
         return state.reshape(L * D, 1, H) if axis is None else state
 
     def _lengths(self, lengths: Any, T: int, B: int) -> np.ndarray:
-        lengths = np.asarray(raw(lengths))
+        lengths = np.array(raw(lengths))  # copied: the caller may refill it before backward
         if lengths.shape != (B,) or lengths.dtype.kind not in "iu":
             raise ValueError(
                 f"{self!r} expected lengths as {B} whole numbers, one for each sequence, got shape {lengths.shape} of "

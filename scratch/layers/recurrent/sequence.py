@@ -37,6 +37,7 @@ from functools import partial
 import numpy as np
 
 from scratch.blocks import over
+from scratch.half import in_float32
 from scratch.layers.recurrent import gru, lstm, rnn
 from scratch.memory import keep_freed_memory
 from scratch.tensor import Array, Tensor, is_grad_enabled, record
@@ -71,6 +72,7 @@ KINDS = {
 }
 
 
+@in_float32
 def recurrence(
     kind: Kind, x: Tensor, states: tuple[Tensor, ...], weights: Sequence[Tensor], lengths: Array | None = None
 ) -> tuple[Tensor, ...]:
@@ -106,6 +108,7 @@ def recurrence(
     return both[:T], *(both[T + k].reshape(B, D, H).swapaxes(0, 1) for k in range(kind.states))
 
 
+@in_float32
 def one_step(kind: Kind, x: Tensor, states: tuple[Tensor, ...], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """What `recurrence` gives for T = 1, without a tape: preparing for a sequence would take longer than the step."""
     D, arrays = len(states[0].data), [weight.data for weight in weights]

@@ -17,6 +17,7 @@ import numpy as np
 
 from scratch.activations import sigmoid
 from scratch.activations.elementwise import floating
+from scratch.half import in_float32
 from scratch.losses import binary_cross_entropy_with_logits, mse_loss
 from scratch.module import Module
 from scratch.tensor import Parameter, Tensor, no_grad, record
@@ -24,6 +25,7 @@ from scratch.tensor import Parameter, Tensor, no_grad, record
 LOG_TAU = math.log(2 * math.pi)  # ln 2π
 
 
+@in_float32
 def gaussian_kl(mean: Any, log_variance: Any) -> Tensor:
     """KL(N(μ, σ²) ‖ N(0, 1)) = ½ Σ (μ² + σ² − 1 − s),  s = ln σ²:  ∂/∂μ = μ,  ∂/∂s = ½ (σ² − 1)
 
@@ -44,6 +46,7 @@ def gaussian_kl(mean: Any, log_variance: Any) -> Tensor:
     return record(y, (mean, s), backward)
 
 
+@in_float32
 def reparameterise(mean: Any, log_variance: Any, eps: np.ndarray) -> Tensor:
     """z = μ + σ ε,  σ = e^(s/2):  ∂z/∂μ = 1,  ∂z/∂s = ½ σ ε = ½ (z − μ)
 

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scratch.activations import silu, softmax
+from scratch.half import in_float32
 from scratch.layers import Linear, RMSNorm
 from scratch.models.llama.model import Attention, Layer, Llama
 from scratch.module import Module
@@ -137,6 +138,7 @@ class Mixtral(Llama):
         return total / len(parts)
 
 
+@in_float32
 def take(x: Tensor, rows: Array) -> Tensor:
     """y = x[rows], no row twice;  ∂L/∂x[rows] = dy, 0 elsewhere.  Shapes: (N, C) → (n, C)"""
 
