@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from scratch.console import complain, say, typed
 from scratch.parallel import cores
 from scratch.training.command import guarded
-from scratch.training.progress import say
 from scratch.training.settings import nearest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -99,9 +99,9 @@ def run(name: str, contender: str, a: argparse.Namespace) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.worker", name, contender, str(a.seconds)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
-        again = " ".join(["python -m benchmarks.worker", name, f"'{contender}'", str(a.seconds)])
-        print(f"error: {contender} failed: {(done.stderr.splitlines() or ['without a word'])[-1]}\n"
-              f"to see where, run in the clone: {again}", file=sys.stderr)  # fmt: skip
+        again = " ".join(["python -m benchmarks.worker", name, typed(contender), str(a.seconds)])
+        complain(f"error: {contender} failed: {(done.stderr.splitlines() or ['without a word'])[-1]}\n"
+                 f"to see where, run in the clone: {again}")  # fmt: skip
         raise SystemExit(1)
     return json.loads(done.stdout.splitlines()[-1])
 

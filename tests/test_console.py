@@ -227,3 +227,14 @@ def test_what_a_stopped_run_prints_resumes_it(tmp_path):
 
 def test_the_pattern_of_obeyed_characters_leaves_words_alone():
     assert OBEYED.sub("", "tab\t line\n é 中 👩‍🔬 \xa0") == "tab\t line\n é 中 👩‍🔬 \xa0"
+
+
+def test_a_download_outlives_the_stream_that_shows_how_far_it_is(monkeypatch):
+    from scratch.data.download import Meter
+
+    for stream in (Broken(), None):
+        monkeypatch.setattr(sys, "stderr", stream)
+        meter = Meter("x")
+        meter(1, 2)
+        meter(2, 2)
+        meter.close()

@@ -180,6 +180,7 @@ def test_files_with_a_second_name_keep_their_old_content_under_it(tmp_path):
         (["--hidden", "8", "9" * 30], "hidden must be at most 2147483647"),
         (["--steps", "9" * 30], "steps must be at most 2147483647"),
         (["--batch-size", "9" * 30], "batch_size must be at most 2147483647"),
+        (["--weight-decay", "inf"], "weight_decay must be a finite number, got inf"),
     ],
 )
 @pytest.mark.parametrize("folder", [None, "made/for/it", "empty"])

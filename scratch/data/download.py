@@ -16,10 +16,11 @@ import sys
 import time
 import urllib.error
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from scratch.console import is_open, is_terminal
 from scratch.data.cache import by_hand, find, is_whole, place
 from scratch.data.connection import Deadline, Slow, answer
 from scratch.data.sources import Source
@@ -226,18 +227,22 @@ class Meter:
 
     def __init__(self, name: str):
         self.name = name
-        self.terminal = sys.stderr is not None and sys.stderr.isatty()
+        self.terminal = is_terminal(sys.stderr)
         self.shown = -math.inf
 
     def __call__(self, done: int, size: int) -> None:
         now, pause = time.monotonic(), 0.2 if self.terminal else 10.0
-        if sys.stderr is None or (now < self.shown + pause and done < size):
+        if not is_open(sys.stderr) or (now < self.shown + pause and done < size):
             return
         self.shown = now
         line = f"{self.name}: {done / 1e6:.1f} of {size / 1e6:.1f} MB"
-        print(f"\r{line}" if self.terminal else line, end="" if self.terminal else "\n", file=sys.stderr, flush=True)
+        self._print(f"\r{line}" if self.terminal else f"{line}\n")
 
     def close(self) -> None:
         """End the line that was rewritten in place."""
         if self.terminal and self.shown > 0:
-            print(file=sys.stderr)
+            self._print("\n")
+
+    def _print(self, text: str) -> None:
+        with suppress(OSError):  # a download outlives its terminal
+            print(text, end="", file=sys.stderr, flush=True)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from scratch import random
+from scratch.messages import shown
 from scratch.module import Module
 from scratch.weights import load_file, load_metadata, save_file
 
@@ -49,7 +50,7 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     metadata = load_metadata(path)
     if metadata.get("format") != FORMAT:
         came = metadata.get("format", "no format")
-        raise ValueError(f"{path}: expected a checkpoint ({FORMAT!r}), found a file with {came!r}")
+        raise ValueError(f"{path}: expected a checkpoint ({FORMAT!r}), found a file with {shown(came)}")
     arrays, text = load_file(path), metadata.get("facts", "")
     if "sha256" not in metadata:
         raise ValueError(f"{path}: expected a checkpoint with the SHA-256 of its contents, found none")
@@ -60,9 +61,9 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         wrong = [name for name, kinds in FACTS.items() if type(facts[name]) not in kinds]
         wrong += [name for name in ("step", "log_bytes") if not wrong and facts[name] < 0]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: the checkpoint's facts are damaged ({error!r})") from error
+        raise ValueError(f"{path}: the checkpoint's facts are damaged ({shown(error)})") from error
     if wrong:
-        raise ValueError(f"{path}: the checkpoint's facts are damaged ({wrong[0]} is {facts[wrong[0]]!r})")
+        raise ValueError(f"{path}: the checkpoint's facts are damaged ({wrong[0]} is {shown(facts[wrong[0]])})")
     return facts, arrays
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -31,13 +32,15 @@ def with_preset(kind: type, presets: Mapping[str, Mapping[str, Any]], name: str)
 
 
 def require_possible(settings: Any) -> None:
-    """Raises ValueError for a number that no run can have, whatever the model: an impossible seed, too many shards, or
-    a size beyond what an index of an array can be."""
+    """Raises ValueError for a number that no run can have, whatever the model: an impossible seed, too many shards, a
+    size beyond what an index of an array can be, or a number that is not finite (but `clip`: inf clips nothing)."""
     for name, value in dataclasses.asdict(settings).items():
         high = HIGHEST.get(name, HIGHEST_SIZE)
         numbers = value if isinstance(value, (tuple, list)) else (value,)
         if any(isinstance(number, int) and number > high for number in numbers):
             raise ValueError(f"{name} must be at most {high}, got {shown(value)}")
+        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers) and name != "clip":
+            raise ValueError(f"{name} must be a finite number, got {shown(value)}")
 
 
 def to_json(settings: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from scratch.messages import shown
 from scratch.training import checkpoint
 from scratch.training.folder import CHECKPOINT, read_settings
 from scratch.training.progress import say
@@ -62,7 +63,7 @@ def best_of(folder: Path, model: str, kind: type) -> tuple[Any, dict[str, np.nda
     """
     document = read_settings(folder)
     if document["model"] != model:
-        raise ValueError(f"{folder} is a run of {document['model']}, expected one of {model}")
+        raise ValueError(f"{folder} is a run of {shown(document['model'])}, expected one of {model}")
     weights = best_weights(folder)
     if not weights:
         raise ValueError(f"{folder} was stopped before its first evaluation; go on with: {resuming(folder)}")
@@ -83,7 +84,7 @@ def shipped(path: Path, model: str, kind: type) -> tuple[Any, dict[str, np.ndarr
     """
     card = load_metadata(path)
     if card.get("model") != model or "settings" not in card:
-        raise ValueError(f"{path}: expected weights of {model}, found {card.get('model', 'no model name')!r}")
+        raise ValueError(f"{path}: expected weights of {model}, found {shown(card.get('model', 'no model name'))!r}")
     try:
         settings = from_json(kind, json.loads(card["settings"]))
     except (AttributeError, RecursionError, TypeError, ValueError) as error:
