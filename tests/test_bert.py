@@ -81,7 +81,7 @@ def test_the_model_is_the_one_of_a_few_plain_lines(rng):
 
 
 def test_every_token_sees_all_others_and_no_padding(rng):
-    model, x = awake(rng, BertForMaskedLM(**TINY)), tokens(rng, 2, 8)
+    model, x = awake(rng, BertForMaskedLM(**TINY)).to(np.float64), tokens(rng, 2, 8)
     before, mask = model(x).data, padding(6, 6, T=8)
     hidden = model(x, mask).data
     for t in range(8):
@@ -89,8 +89,8 @@ def test_every_token_sees_all_others_and_no_padding(rng):
         other[:, t] = (other[:, t] + 1 + rng.integers(0, 9)) % 11
         assert np.abs(model(other).data - before).max(axis=(0, 2)).min() > 1e-3
         same = np.abs(model(other, mask).data - hidden)[:, :6].max()
-        assert same < 1e-5 if t >= 6 else same > 1e-3
-    np.testing.assert_allclose(hidden[:, :6], model(x[:, :6]).data, atol=1e-5)
+        assert same < 1e-11 if t >= 6 else same > 1e-3
+    np.testing.assert_allclose(hidden[:, :6], model(x[:, :6]).data, atol=1e-11)
     np.testing.assert_array_equal(model(x, np.ones_like(x)).data, before)
 
 
@@ -123,18 +123,18 @@ def test_a_planted_fault_in_the_mask_is_seen(fault, monkeypatch, rng):
 
 def test_positions_can_be_given(rng):
     """The second half of a text, at its own places, is the text of which only the second half counts."""
-    model, x = awake(rng, BertForMaskedLM(**TINY)), tokens(rng, 2, 8)
+    model, x = awake(rng, BertForMaskedLM(**TINY)).to(np.float64), tokens(rng, 2, 8)
     later = np.tile(np.arange(4, 8), (2, 1))
     mask = np.repeat([[0, 0, 0, 0, 1, 1, 1, 1]], 2, axis=0)
-    np.testing.assert_allclose(model(x[:, 4:], position_ids=later).data, model(x, mask).data[:, 4:], atol=1e-5)
+    np.testing.assert_allclose(model(x[:, 4:], position_ids=later).data, model(x, mask).data[:, 4:], atol=1e-11)
     with pytest.raises(ValueError, match=r"position_ids of shape \(2, 8\), got \(2, 4\)"):
         model(x, position_ids=later)
 
 
 def test_only_the_places_asked_for_are_scored(rng):
-    model, x = awake(rng, BertForMaskedLM(**TINY)), tokens(rng, 3, 8)
+    model, x = awake(rng, BertForMaskedLM(**TINY)).to(np.float64), tokens(rng, 3, 8)
     places = rng.random((3, 8)) < 0.3
-    np.testing.assert_allclose(model(x, places=places).data, model(x).data[places], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model(x, places=places).data, model(x).data[places], rtol=1e-11, atol=1e-11)
 
 
 def test_state_keys_and_numbers_of_parameters_are_those_of_published_files():

@@ -142,13 +142,13 @@ def test_a_planted_fault_is_seen(part, method, fault, monkeypatch, rng):
 
 
 def test_a_token_sees_nothing_that_comes_after_it(rng):
-    model, x = awake(rng, Llama(**TINY)), tokens(rng, 2, 8)
+    model, x = awake(rng, Llama(**TINY)).to(np.float64), tokens(rng, 2, 8)
     before = model(x).data
     for t in range(1, 8):
         other = x.copy()
         other[:, t] = (other[:, t] + 1 + rng.integers(0, 9)) % 11
         after = model(other).data
-        np.testing.assert_allclose(after[:, :t], before[:, :t], atol=1e-5)
+        np.testing.assert_allclose(after[:, :t], before[:, :t], rtol=1e-11, atol=1e-11)
         assert np.abs(after[:, t:] - before[:, t:]).max(axis=(0, 2)).min() > 1e-3
 
 
