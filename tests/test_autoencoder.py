@@ -608,3 +608,57 @@ def test_a_fault_planted_in_a_class_is_caught(fault, monkeypatch, rng):
 
 def test_without_a_fault_all_is_right(rng):
     all_is_right(rng)
+
+
+# -- values that single changed expressions would move -----------------------------------------------------------------
+
+
+def test_a_picture_of_gaussian_pixels_is_cut_to_0_and_1():
+    out = Tensor(np.array([[-0.5, 0.25], [0.75, 3.0]]))
+    np.testing.assert_array_equal(Gaussian(0.1).picture(out), [[0, 0.25], [0.75, 1]])
+
+
+class Fixed:
+    """q(z|x) = N(0, 1) = p(z), and −log p(x|z) of each draw as given: ln w is the negative of it."""
+
+    def __init__(self, nats):
+        self.likelihood, self.nats = self, iter(nats)
+
+    def encode(self, x):
+        return Tensor(np.zeros((1, 1))), Tensor(np.zeros((1, 1)))
+
+    def decode(self, z):
+        return z
+
+    def each(self, out, x):
+        return np.array([next(self.nats)])
+
+
+def test_the_bound_of_weights_whose_ratio_is_no_number(rng):
+    """e^800 overflows: the largest weight has to be taken out, not the smallest."""
+    with np.errstate(over="raise"):
+        bound = importance_bound(Fixed([0.0, 800.0]), np.zeros((1, 1)), 2, rng)
+        deep = importance_bound(Fixed([900.0, 901.0]), np.zeros((1, 1)), 2, rng)
+    np.testing.assert_allclose(bound, [-math.log(2)], rtol=1e-14)
+    np.testing.assert_allclose(deep, [-900 + math.log((1 + math.exp(-1)) / 2)], rtol=1e-14)
+
+
+def test_a_new_codebook_has_a_deviation_of_a_tenth_and_sums_of_its_own():
+    q = VectorQuantizer(codes=400, dim=50)
+    assert abs(q.codebook.data.std() / 0.1 - 1) < 5 / math.sqrt(2 * 20_000)
+    np.testing.assert_array_equal(q.sums.data, q.codebook.data)
+    assert not np.shares_memory(q.sums.data, q.codebook.data)  # else m ← … would move e
+
+
+def test_a_row_chosen_exactly_as_often_as_least_says_is_alive():
+    q = VectorQuantizer(codes=2, dim=1, decay=0.5, least=1.0)
+    q.codebook.data[...] = q.sums.data[...] = [[0], [8]]
+    q(np.array([2.0, 7.0], np.float32).reshape(1, 1, 1, 2))  # N stays (1, 1); m = (0 + 2) / 2 and (8 + 7) / 2
+    np.testing.assert_array_equal(q.codebook.data, [[1], [7.5]])
+
+
+def test_the_grid_of_an_image_that_is_wider_than_high(rng):
+    model = VQVAE((1, 8, 12), codes=3, dim=2, width=4, blocks=1)
+    assert model.grid == (2, 3)
+    out, codes, _ = model(rng.random((1, 1, 8, 12)).astype(np.float32))
+    assert codes.shape == (1, 2, 3) and out.shape == (1, 1, 8, 12)

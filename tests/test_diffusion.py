@@ -539,3 +539,151 @@ def test_a_planted_fault_is_caught(fault, monkeypatch, rng):
 
 def test_without_a_fault_all_is_right(rng):
     all_is_right(rng)
+
+
+# -- values that single changed expressions would move -----------------------------------------------------------------
+
+
+def test_a_schedule_of_a_list_is_an_array_of_float64():
+    s = NoiseSchedule([1, 0.5, 0.25])
+    assert isinstance(s.alpha_bar, np.ndarray) and s.alpha_bar.dtype == np.float64
+    np.testing.assert_array_equal(s.beta, [0, 0.5, 0.5])
+    assert NoiseSchedule(np.array([1, 0.5], np.float32)).alpha_bar.dtype == np.float64
+
+
+def test_a_sigmoid_schedule_of_other_ends_and_temperature():
+    """z from −2 to 6 in four steps, divided by ½ … and cut where β would be more than 0.999."""
+
+    def logistic(z):
+        return 1 / (1 + math.exp(-z))
+
+    z = [-2.0, 0.0, 2.0, 4.0, 6.0]  # (start + (end − start) t / T) / tau
+    f = [logistic(-each) - logistic(-6) for each in z]
+    s = sigmoid(4, start=-1.0, end=3.0, tau=0.5)
+    np.testing.assert_allclose(s.alpha_bar[:4], [each / f[0] for each in f[:4]], rtol=1e-12)
+    assert s.beta[4] == pytest.approx(0.999, rel=1e-12)
+
+
+def test_a_linear_schedule_of_few_steps_is_cut_at_the_largest_beta():
+    np.testing.assert_allclose(linear(4).beta, [0, 0.025, 0.999, 0.999, 0.999], rtol=1e-12)
+    np.testing.assert_allclose(linear(2, first=1e-4, last=2e-4).beta, [0, 0.05, 0.1], rtol=1e-12)
+
+
+def test_one_step_adds_the_noise_and_not_its_opposite():
+    s = from_betas(np.array([0.36, 0.19]))
+    x, eps, t = np.array([[2.0], [5.0]]), np.array([[1.0], [-2.0]]), np.array([1, 2])
+    expected = [[2 * 0.8 + 0.6], [5 * 0.9 - 2 * math.sqrt(0.19)]]
+    np.testing.assert_allclose(diffuse_one_step(x, t, eps, s), expected, rtol=1e-12)
+
+
+def test_the_posterior_of_images_has_a_time_for_each(rng):
+    s, x0, x, t = linear(30), *rng.standard_normal((2, 3, 1, 2, 2)), np.array([1, 9, 30])
+    mean, variance = posterior(x0, x, t, s)
+    assert variance.shape == (3, 1, 1, 1)
+    for row in range(3):
+        one, its_variance = posterior(x0[row : row + 1], x[row : row + 1], int(t[row]), s)
+        np.testing.assert_allclose(mean[row], one[0], rtol=1e-12)
+        np.testing.assert_allclose(variance[row], its_variance[0], rtol=1e-12, atol=1e-15)
+
+
+class Modes(Module):
+    """Says 1, notes its mode, the number of rows, and what it was given as labels."""
+
+    no_class = 5
+
+    def __init__(self):
+        self.seen = []
+
+    def forward(self, x, t, labels=None):
+        self.seen.append((self.training, len(x), None if labels is None else labels.tolist()))
+        return Tensor(np.ones_like(x.data))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_network_is_asked_in_evaluation_and_left_as_it_was(training):
+    model, s = Modes().train(training), linear(10)
+    ask(model, s)(np.zeros((1, 2)), 3)
+    assert model.seen == [(False, 1, None)] and model.training == training
+
+
+def test_without_guidance_a_network_is_asked_once_and_without_labels_never_for_guidance():
+    model, s, x = Modes(), linear(10), np.zeros((1, 2))
+    ask(model, s, labels=np.array([4]))(x, 3)
+    ask(model, s, guidance=2.0)(x, 3)
+    assert [labels for *_, labels in model.seen] == [[4], None]
+    model.seen.clear()
+    ask(model, s, labels=np.array([4]), guidance=1.0)(x, 3)
+    assert sorted(labels for *_, (labels,) in model.seen) == [4, 5]  # the class and none, in two parts
+
+
+def test_a_guess_is_clipped_on_both_sides():
+    s, x = linear(10), np.array([[-3.0, 0.25, 3.0]])
+    x0, _ = ask(Modes(), s, limit=1.0)(x, 1)  # nearly no noise: x̂_0 is nearly x
+    assert x0[0, [0, 2]].tolist() == [-1, 1] and abs(x0[0, 1]) < 1
+
+
+def test_a_network_is_asked_in_two_parts_or_more():
+    """Halves for two threads, of at most 1,024 points or 32 images."""
+    s = linear(10)
+    for shape, parts in (((5, 2), [2, 3]), ((2600, 2), [650] * 4), ((100, 1, 1, 1), [25] * 4), ((6, 1, 1, 1), [3, 3])):
+        model = Modes()
+        ask(model, s)(np.zeros(shape), 3)
+        assert sorted(rows for _, rows, _ in model.seen) == parts
+
+
+def test_heun_asks_twice_a_step_but_once_in_the_last(rng):
+    s, asked = linear(3), []
+
+    def denoise(x, t):
+        asked.append(t)
+        return best(s)(x, t)
+
+    heun(denoise, rng.standard_normal((2, 1)), s, spaced(3))
+    assert asked == [3, 2, 2, 1, 1]
+
+
+@pytest.mark.parametrize(("rho", "steps"), [(7.0, 5), (2.0, 4), (1.0, 6)])
+def test_karras_times_are_the_nearest_to_the_papers_noise_levels(rho, steps):
+    """σ_i = (σ_min^(1/ρ) + i / (n − 1) (σ_max^(1/ρ) − σ_min^(1/ρ)))^ρ, the nearest time by the ratio of levels."""
+    s = linear(200)
+    level = [math.sqrt((1 - a) / a) for a in s.alpha_bar]
+    low, high = level[1] ** (1 / rho), level[200] ** (1 / rho)
+    times = [0]
+    for i in range(steps):
+        wanted = (low + i / (steps - 1) * (high - low)) ** rho
+        times.append(min(range(1, 201), key=lambda t: abs(math.log(level[t] / wanted))))
+    assert karras_times(s, steps, rho).tolist() == times
+
+
+def test_inpainting_is_the_papers_algorithm(rng):
+    """Lugmayr et al., algorithm 1, with U = 3 and fewer times, from the same noise."""
+    full, times = linear(40), np.array([0, 5, 22, 40])
+    s, denoise = full.respaced(times), best(full)
+    known, mask = rng.standard_normal((3, 2)), np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    found = inpaint(denoise, known, mask, full, times, np.random.default_rng(8), again=3)
+    noise = np.random.default_rng(8)
+
+    def z():
+        return noise.standard_normal((3, 2))
+
+    x = z()
+    for i in (3, 2, 1):
+        a, alpha, before = s.alpha_bar[i], s.alpha_bar[i] / s.alpha_bar[i - 1], s.alpha_bar[i - 1]
+        for repeat in range(3):
+            x0, _ = denoise(x, times[i])
+            mean = (math.sqrt(before) * (1 - alpha) * x0 + math.sqrt(alpha) * (1 - before) * x) / (1 - a)
+            unknown = mean + math.sqrt((1 - before) / (1 - a) * (1 - alpha)) * z()
+            x = np.where(mask == 1, math.sqrt(before) * known + math.sqrt(1 - before) * z(), unknown)
+            if repeat < 2:
+                x = math.sqrt(alpha) * x + math.sqrt(1 - alpha) * z()
+    np.testing.assert_allclose(found, x, rtol=1e-9)
+
+
+def test_slerp_between_vectors_of_other_lengths_and_angles():
+    """60°: sin 45° and sin 15° over sin 60° for a quarter of the way; opposite directions have no one arc."""
+    a, b = np.array([[2.0, 0.0]]), np.array([[1.5, 1.5 * math.sqrt(3)]])
+    up, down = math.sin(math.radians(45)), math.sin(math.radians(15))
+    np.testing.assert_allclose(slerp(a, b, 0.25), (up * a + down * b) / math.sin(math.radians(60)), rtol=1e-12)
+    np.testing.assert_allclose(slerp(a, -2 * a, 0.25), 0.75 * a - 0.5 * a, rtol=1e-12)
+    nearly = slerp(np.array([1.0, 0.0]), np.array([math.cos(1e-5), math.sin(1e-5)]), 0.5)
+    np.testing.assert_allclose(np.linalg.norm(nearly), 1, rtol=1e-15)

@@ -9,7 +9,7 @@ from scratch import Tensor, gradcheck
 from scratch.losses import mse_loss
 from scratch.models.diffusion import bound, flow
 from scratch.models.diffusion.dit import DiT
-from scratch.models.diffusion.noise import linear
+from scratch.models.diffusion.noise import NoiseSchedule, linear
 from scratch.models.diffusion.process import x0_and_eps
 from scratch.models.diffusion.train import Settings
 from scratch.optim import AdamW
@@ -175,3 +175,74 @@ def test_the_parts_add_up_to_bits_per_dimension(rng):
     assert bound.bits_per_dimension(best(s), x0, s, np.random.default_rng(7))["L_t"] == pytest.approx(
         bound.bits_per_dimension(best(s), x0, s, np.random.default_rng(7), np.arange(2, 21))["L_t"], rel=1e-12
     )
+
+
+# -- values that single changed expressions would move -----------------------------------------------------------------
+
+
+def test_a_flow_of_images_has_one_time_an_image_and_withholds_its_share_of_labels(rng):
+    x0, y = rng.standard_normal((4000, 1, 2, 2)), rng.integers(0, 3, 4000)
+    with stream(5, 1):
+        x, t, velocity, labels = flow.noised(x0, y, Settings(drop_label=0.2), None, 3)
+    assert x.shape == x0.shape and t.shape == (4000,)
+    share = t.reshape(-1, 1, 1, 1) / flow.CLOCK
+    np.testing.assert_allclose(x, x0 + share * velocity, rtol=1e-9, atol=1e-12)
+    assert abs((labels == 3).mean() - 0.2) < 5 * math.sqrt(0.2 * 0.8 / 4000)
+    np.testing.assert_array_equal(labels[labels < 3], y[labels < 3])
+
+
+def phi(z):
+    return 0.5 * (1 + math.erf(z / math.sqrt(2)))
+
+
+def test_the_bound_of_a_guess_that_never_changes():
+    """Every term in closed form: x̂_0 = 0.3 whatever x is, at ᾱ = 0.9, 0.5, 0.2; one image of two numbers."""
+    s, x0, guess = NoiseSchedule(np.array([1, 0.9, 0.5, 0.2])), np.array([[1.0, -1.0]]), 0.3
+    seen = []
+
+    def denoise(x, t):
+        seen.append((t, x))
+        return np.full_like(x, guess), x
+
+    found = bound.bits_per_dimension(denoise, x0, s, np.random.default_rng(4))
+    bits = 1 / (2 * math.log(2))
+    assert found["L_T"] == pytest.approx(bits * sum(0.5 * (0.2 * x * x - 0.2 - math.log(0.8)) for x in (1, -1)))
+    middle = 0.0
+    for before, now in ((0.9, 0.5), (0.5, 0.2)):
+        beta = 1 - now / before
+        factor, variance = math.sqrt(before) * beta / (1 - now), (1 - before) / (1 - now) * beta
+        middle += sum((factor * (x - guess)) ** 2 / (2 * variance) for x in (1, -1))
+    assert found["L_t"] == pytest.approx(bits * middle, rel=1e-12)
+    half, sigma = bound.BIN / 2, math.sqrt(0.1)
+    chances = 1 - phi((1 - guess - half) / sigma), phi((-1 - guess + half) / sigma)
+    assert found["L_0"] == pytest.approx(-bits * sum(map(math.log, chances)), rel=1e-9)
+
+    noise = np.random.default_rng(4)
+    for (t, x), expected in zip(seen, (2, 3, 1), strict=True):
+        a = s.alpha_bar[expected]
+        assert t == expected
+        np.testing.assert_allclose(x, math.sqrt(a) * x0 + math.sqrt(1 - a) * noise.standard_normal((1, 2)), rtol=1e-12)
+    assert bound.bits_per_dimension(denoise, x0, s, noise, np.array([], int))["L_t"] == 0
+
+
+def test_the_terms_are_means_over_the_images_and_sums_over_their_numbers(rng):
+    s, a, b = NoiseSchedule(np.array([1, 0.9, 0.5])), rng.uniform(-1, 1, (1, 3, 2)), rng.uniform(-1, 1, (1, 3, 2))
+
+    def denoise(x, t):
+        return np.full_like(x, 0.3), x
+
+    both = np.concatenate([a, b])
+    for term in (lambda x: bound.last(x, s), lambda x: bound.first(denoise, x, s, rng),
+                 lambda x: bound.step(denoise, x, 2, s, rng)):  # fmt: skip
+        assert term(both) == pytest.approx((term(a) + term(b)) / 2, rel=1e-9)
+
+
+def test_only_the_outermost_pixels_have_no_outer_edge(rng):
+    """254 of 255 is an inner pixel, also where its value is rounded up; and no chance is less than 10⁻¹²."""
+    s, half, sigma = NoiseSchedule(np.array([1, 0.9, 0.5])), bound.BIN / 2, math.sqrt(0.1)
+    for x in (np.nextafter(1 - bound.BIN, 1), np.nextafter(-1 + bound.BIN, -1)):
+        cost = bound.first(lambda x, t: (np.full_like(x, 0.1), x), np.array([[x]]), s, rng)
+        chance = phi((x - 0.1 + half) / sigma) - phi((x - 0.1 - half) / sigma)
+        assert cost == pytest.approx(-math.log(chance), rel=1e-9)
+    far = bound.first(lambda x, t: (np.full_like(x, 9.0), x), np.array([[0.0]]), s, rng)
+    assert far == pytest.approx(12 * math.log(10), rel=1e-12)

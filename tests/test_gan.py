@@ -574,3 +574,100 @@ def test_a_planted_fault_is_caught(fault, monkeypatch, rng):
 
 def test_without_a_fault_all_is_right(rng):
     all_is_right(rng)
+
+
+# -- values that single changed expressions would move -----------------------------------------------------------------
+
+
+def test_the_slope_at_a_kink_is_that_of_the_negative_side(rng):
+    """PyTorch's derivative of a leaky ReLU at 0 is negative_slope, of a ReLU 0."""
+    x = np.array([[-1.0, 0.0, 2.0]])
+    for activation, slopes in ((LeakyReLU(0.25), [0.25, 0.25, 1]), (ReLU(), [0, 0, 1])):
+        np.testing.assert_array_equal(input_gradient(Sequential(activation), x).data, [slopes])
+
+
+def test_a_row_whose_norm_rounds_to_zero_has_no_direction():
+    g = Tensor(np.array([[3e-200, 4e-200], [3.0, 4.0]]), requires_grad=True)
+    n = row_norms(g)
+    n.backward(np.array([5.0, 10.0]))
+    np.testing.assert_array_equal(n.data, [0, 5])  # the squares underflow
+    np.testing.assert_allclose(g.grad, [[0, 0], [6, 8]], rtol=1e-14, atol=0)
+
+
+def test_the_slope_is_taken_at_a_tensor_that_is_on_the_tape(rng):
+    net, x = Sequential(Linear(3, 4), LeakyReLU(0.2), Linear(4, 1)), rng.standard_normal((5, 3)).astype(np.float32)
+    on_tape = input_gradient(net, Tensor(x, requires_grad=True))
+    np.testing.assert_array_equal(on_tape.data, input_gradient(net, x).data)
+
+
+def normalised(layer, u, v):
+    """The layer with spectral norm whose iteration stands at u and v."""
+    wrapped = SpectralNorm(layer)
+    vectors = wrapped.parametrizations["weight"]["0"]
+    vectors["_u"].data[...], vectors["_v"].data[...] = u, v
+    return wrapped, vectors
+
+
+def test_in_training_the_vectors_take_one_step_and_in_evaluation_none():
+    """W = diag(3, 1), v = (0.6, 0.8): u ∝ (1.8, 0.8), v ∝ (5.4, 0.8), σ = uᵀ W v."""
+    layer = Linear(2, 2, bias=False)
+    layer.weight.data[...] = [[3, 0], [0, 1]]
+    u, v = np.array([0.8, 0.6]), np.array([0.6, 0.8])
+    wrapped, vectors = normalised(layer, u, v)
+    wrapped.eval()
+    x = np.eye(2, dtype=np.float32)
+    at_rest = np.diag([3, 1]) / (0.8 * 3 * 0.6 + 0.6 * 0.8)
+    np.testing.assert_allclose(wrapped(x).data, at_rest, rtol=1e-6)
+    np.testing.assert_allclose(vectors["_u"].data, u, rtol=1e-6)
+
+    wrapped.train()
+    u, v = np.array([1.8, 0.8]) / math.hypot(1.8, 0.8), np.array([5.4, 0.8]) / math.hypot(5.4, 0.8)
+    np.testing.assert_allclose(wrapped(x).data, np.diag([3, 1]) / (3 * u[0] * v[0] + u[1] * v[1]), rtol=1e-6)
+    np.testing.assert_allclose(vectors["_u"].data, u, rtol=1e-6)
+    np.testing.assert_allclose(vectors["_v"].data, v, rtol=1e-6)
+
+
+def test_a_convolution_with_spectral_norm_keeps_its_geometry(rng):
+    layer = Conv2d(2, 4, 3, stride=2, padding=1, groups=2)
+    weight, x = layer.weight.data.copy(), rng.standard_normal((1, 2, 5, 5)).astype(np.float32)
+    plain = layer(x).data - layer.bias.data[:, None, None]
+    wrapped = SpectralNorm(layer).eval()
+    sigma = np.linalg.svd(weight.reshape(4, -1), compute_uv=False)[0]
+    u, v = (each.data for each in wrapped.parametrizations["weight"]["0"].values())
+    np.testing.assert_allclose(u @ weight.reshape(4, -1) @ v, sigma, rtol=0.05)  # after 15 steps
+    found = wrapped(x).data - layer.bias.data[:, None, None]
+    np.testing.assert_allclose(found, plain / (u @ weight.reshape(4, -1) @ v), rtol=1e-5, atol=1e-6)
+
+
+def test_spectral_norm_begins_with_fifteen_steps():
+    """Two singular values that lie close together, so that every further step still changes the vectors."""
+    layer = Linear(2, 2, bias=False)
+    layer.weight.data[...] = [[1, 0], [0, 0.97]]
+    manual_seed(3)
+    found = SpectralNorm(layer).parametrizations["weight"]["0"]
+    rng = manual_seed(3)
+    rng.standard_normal(2)  # u, which is replaced in the first step
+    v = rng.standard_normal(2)
+    for _ in range(15):
+        u = layer.weight.data @ v / np.linalg.norm(layer.weight.data @ v)
+        v = layer.weight.data.T @ u / np.linalg.norm(layer.weight.data.T @ u)
+    np.testing.assert_allclose(found["_u"].data, u, rtol=1e-5)
+    np.testing.assert_allclose(found["_v"].data, v, rtol=1e-5)
+
+
+def test_a_step_between_forward_and_backward_leaves_the_gradient_alone(rng):
+    """In evaluation the derivative holds the vectors of its own forward pass, not those that a later step moves."""
+    layer = Linear(3, 2, bias=False)
+    u, v = np.array([0.6, 0.8]), np.array([1.0, 0.0, 0.0])
+    x, gradients = rng.standard_normal((4, 3)).astype(np.float32), []
+    for moved in (False, True):
+        wrapped, _ = normalised(layer, u, v)
+        wrapped.eval()
+        y = wrapped(x)
+        if moved:
+            wrapped.train()
+            wrapped(x)
+        layer.weight.grad = None
+        (y * y).sum().backward()
+        gradients.append(layer.weight.grad.copy())
+    np.testing.assert_array_equal(*gradients)

@@ -297,3 +297,24 @@ def test_a_decoder_refuses_what_it_cannot_read(read, message, rng):
     for size, length in ((0, None), (1, 0), (1, 9)):
         with pytest.raises(ValueError, match="a batch_size of at least 1 and a length from 1 to 8"):
             Decoder(Llama(**TINY), size, length)
+
+
+def test_the_cache_with_scores_whose_exponential_is_no_number(rng):
+    """Scores q·k of some thousands: e^1000 overflows, so that the largest of each row has to be taken out."""
+    model, x = awake(rng, Llama(**TINY)).to(np.float64), tokens(rng, 2, 6)
+    for layer in model.model.layers:
+        layer.self_attn.q_proj.weight.data *= 1e4
+    with np.errstate(over="raise", invalid="raise"):
+        found = Decoder(model, 2).read(x)
+    np.testing.assert_allclose(found, model(x).data[:, -1], rtol=1e-9, atol=1e-9)
+
+
+class Square(Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * x
+
+
+def test_the_cache_calls_another_network_as_it_is(rng):
+    model, x = awake(rng, Llama(**TINY)).to(np.float64), tokens(rng, 2, 5)
+    model.model.layers[1].mlp = Square()
+    np.testing.assert_allclose(Decoder(model, 2).read(x), model(x).data[:, -1], rtol=1e-10, atol=1e-12)

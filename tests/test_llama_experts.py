@@ -213,3 +213,11 @@ def test_twenty_steps_in_lockstep_with_pytorch(shards, rng):
         ShardedLoss(model, lambda m, x, y: summed_loss(m, x, y, 0.3), shards),
         lambda x, y: torch.nn.functional.cross_entropy(twin(x).flatten(0, 1), y.flatten()) + 0.3 * twin.balance(),
     )
+
+
+def test_an_expert_is_gated_by_its_third_matrix(rng):
+    """y = (silu(x W₁ᵀ) ∘ x W₃ᵀ) W₂ᵀ with every number written out."""
+    expert, x = mixture(rng).experts[0], rng.standard_normal((4, 5))
+    gate, up = x @ expert.w1.weight.data.T, x @ expert.w3.weight.data.T
+    expected = (gate / (1 + np.exp(-gate)) * up) @ expert.w2.weight.data.T
+    np.testing.assert_allclose(expert(Tensor(x)).data, expected, rtol=1e-12)

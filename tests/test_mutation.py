@@ -239,3 +239,28 @@ def test_a_table_of_several_files_counts_a_fault_as_killed_where_one_says_so(toy
     assert untried.startswith(f"{len(more)} of them")
     cells = [cell.strip() for cell in row.split("|")[1:-1]]
     assert cells == ["all", str(len(more) + 3), "2", "0", "1", "66.7 %", "3.0"]
+
+
+@pytest.mark.clone
+def test_losses_samplers_schedules_decoders_and_tokenizers_are_covered():
+    """Found by what a file is called or defines, so that a new one is covered without being registered."""
+    covered = {path.relative_to(ROOT / "scratch").as_posix() for path in sources(ROOT)}
+    for name in ("losses", "sampling", "schedules", "noise", "experts", "masking", "spectral", "vq", "cache"):
+        found = {path.relative_to(ROOT / "scratch").as_posix() for path in (ROOT / "scratch").rglob(f"{name}.py")}
+        assert found - {"data/cache.py"} <= covered, name
+    tokenizers = {f"tokenizers/{path.name}" for path in (ROOT / "scratch/tokenizers").glob("*.py")}
+    assert tokenizers <= covered and len(tokenizers) > 5
+    names = r"class \w*Decoder\b|def (greedy|beam_search|generate|ddpm|ddim|heun|stream)\("
+    defining = re.compile(rf"^({names})", re.MULTILINE)
+    for path in (ROOT / "scratch/models").rglob("*.py"):
+        if defining.search(path.read_text(encoding="utf-8")):
+            assert path.relative_to(ROOT / "scratch").as_posix() in covered
+
+
+def test_a_match_statement_is_named_by_its_subject():
+    source = "def f(a):\n    match a + 1:\n        case 0:\n            return 2\n        case _:\n            return a"
+    found = Finder("f.py").find(ast.parse(source))
+    assert [mutant.key.partition(": ")[2] for mutant in found][:3] == [
+        "match a + 1:  →  match a - 1:", "match a + 1:  →  match a:", "match a + 1:  →  match 1:",
+    ]  # fmt: skip
+    assert not any("\n" in mutant.key for mutant in found)

@@ -20,6 +20,7 @@ from scratch.models.vit.train import decayed_apart, summed_loss
 from scratch.module import Module
 from scratch.optim import AdamW
 from scratch.parallel import ShardedLoss
+from scratch.random import stream
 from scratch.weights import save_file
 from tests import lockstep
 from tests.reference.make_vit import FILE
@@ -690,3 +691,45 @@ def test_looking_is_not_on_the_tape(rng):
     loss.backward()
     assert all(isinstance(block.attn, Attention) for block in model.blocks)
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+# -- values that single changed expressions would move -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["class", "mean"])
+def test_the_decoder_gets_features_and_masks_with_their_positions(kind, rng):
+    """y = [z W + b + p(visible), m + p(hidden)], the blocks, the norm, and pixels of the hidden ones."""
+    encoder = tiny(rng, kind)
+    model, x = awake(rng, MaskedAutoencoder(encoder, 8, 2, 2)).to(np.float64), images(rng, 2)
+    keep, hide = masks(rng, 2)
+    z, positions, first = model.encode(x, keep).data, model.decoder_pos_embed.data[0], int(kind == "class")
+    seen = np.concatenate([np.zeros((2, first), int), keep + first], axis=1)
+    y = np.concatenate([z @ model.decoder_embed.weight.data.T + model.decoder_embed.bias.data + positions[seen],
+                        model.mask_token.data + positions[hide + first]], axis=1)  # fmt: skip
+    y = Tensor(y)
+    for block in model.decoder_blocks:
+        y = block(y)
+    expected = model.decoder_pred(model.decoder_norm(y)).data[:, z.shape[1] :]
+    np.testing.assert_allclose(model(x, keep, hide).data, expected, rtol=1e-10)
+
+
+def test_visible_patches_and_the_class_token_are_dropped_as_by_the_model(rng):
+    """In training, with every patch visible in its order: the model's own features, of the same random draws."""
+    model, x = MaskedAutoencoder(tiny(rng, dropout=0.3)).to(np.float64), images(rng, 2)
+    with stream(1, 0):
+        z = model.encode(x, np.tile(np.arange(6), (2, 1))).data
+    with stream(1, 0):
+        whole = model.encoder.features(x).data
+    np.testing.assert_allclose(z, whole, rtol=1e-9, atol=1e-12)
+
+
+def test_a_masked_autoencoder_begins_as_published(rng):
+    """Mask token and positions from N(0, 0.02²), norms with eps 10⁻⁶, the dtype of the encoder, and width 1 is one."""
+    model = MaskedAutoencoder(tiny(rng).to(np.float64), 64, 1, 2)
+    assert model.mask_token.shape == (1, 1, 64) and model.decoder_pos_embed.shape == (1, 7, 64)
+    for parameter in (model.mask_token, model.decoder_pos_embed):
+        assert abs(parameter.data.std() / 0.02 - 1) < 5 / math.sqrt(2 * parameter.size)
+    assert model.decoder_norm.eps == 1e-6
+    assert {parameter.dtype for parameter in model.parameters()} == {np.dtype(np.float64)}
+    narrow = MaskedAutoencoder(tiny(rng, dim=1, heads=1), 4, 1, 2)
+    assert narrow.decoder_pred.weight.shape == (32, 4)

@@ -35,8 +35,7 @@ LEFT_OUT = tuple(  # files of tests that train, start processes, or never reach 
     for name in (
         "augment", "classify", "cli", "cnn_inside", "cnn_run", "completeness", "damage", "data", "diffusion_inside",
         "downloads", "evaluation", "fashion", "gpt_run", "imports", "mutation", "notebooks", "packaging", "pairs",
-        "phonemes", "readmes", "resilience", "rnn_lstm_gru", "shapes", "speech", "training", "viz", "viz_cnn", "weeks",
-        "weights",
+        "readmes", "resilience", "shapes", "speech", "training", "viz", "viz_cnn", "weeks", "weights",
     )
 )  # fmt: skip
 

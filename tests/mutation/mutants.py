@@ -12,6 +12,7 @@ import ast
 import builtins
 import copy
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,13 @@ from typing import Any
 
 import numpy as np
 
-FOLDERS = ("activations", "layers", "losses", "optim")
-FILES = ("blocks.py", "initializers.py", "schedules.py", "value.py")  # besides every file that defines a backward
+# Besides every file that defines a backward:
+FOLDERS = ("activations", "layers", "losses", "optim", "tokenizers")
+FILES = ("blocks.py", "initializers.py", "sampling.py", "schedules.py", "value.py")
+MODELS = re.compile(  # in scratch/models: files named after a loss, a sampler, a noise schedule, a decoder or the like
+    "bound|cache|decod|elbo|expert|flow|generat|loss|mask|noise|objective|penalt|prior|process|sampl(er|ing)|seq2seq"
+    "|spectral|vq"
+)
 SPOKEN = ("__repr__", "extra_repr", "__str__")  # functions that only speak
 ASKED = ("isinstance", "issubclass", "hasattr", "getattr", "type", "warn", "ValueError", "TypeError", "RuntimeError")
 UNTOUCHED = ("dtype", "strict", "casting", "stacklevel", "order", "user_api")  # arguments that are no mathematics
@@ -75,7 +81,8 @@ def sources(root: Path) -> list[Path]:
     found = []
     for path in sorted((root / "scratch").rglob("*.py")):
         parts = path.relative_to(root / "scratch").parts
-        if parts[0] in (*FOLDERS, *FILES) or "def backward(" in path.read_text(encoding="utf-8"):
+        named = parts[0] in (*FOLDERS, *FILES) or (parts[0] == "models" and MODELS.search(path.stem))
+        if named or "def backward(" in path.read_text(encoding="utf-8"):
             found.append(path)
     return found
 
@@ -313,6 +320,8 @@ def place(holder: ast.AST, field: str, index: int | None, node: ast.AST) -> None
 
 def headline(node: ast.AST) -> str:
     """A statement's source on one line, of a compound one the first."""
+    if isinstance(node, ast.Match):
+        return f"match {ast.unparse(node.subject)}:"
     if hasattr(node, "body") and isinstance(node, ast.stmt):
         shown = altered(node, body=[ast.Pass()], **({"orelse": []} if hasattr(node, "orelse") else {}))
         return ast.unparse(shown).split("\n")[0]
