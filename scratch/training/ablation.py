@@ -44,7 +44,8 @@ def figures_of(
     off, which is said."""
     run = Run.create(architecture, settings, name, parent=parent)
     try:
-        train(settings, run, *more, **options)
+        with run.threads():
+            train(settings, run, *more, **options)
         return json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))["figures"]
     except RunStopped as stop:
         say(str(stop))
