@@ -32,6 +32,7 @@ from scratch.training.settings import nearest
 
 MOST = 2.5  # times the time alone
 KINDS = ["train", "sample"]
+SAMPLES = 5  # a command of half a second has luck with its place among busy programs, or not
 BUSY = "while True: pass"
 
 
@@ -73,7 +74,7 @@ def measure(kind: str, name: str, a: argparse.Namespace) -> dict[str, float]:
     """Time one command alone and next to busy programs, in turns, and print its line of the table."""
     once = sample if kind == "sample" else train
     alone, beside = [], []
-    for _ in range(a.rounds):
+    for _ in range(a.rounds * (SAMPLES if kind == "sample" else 1)):
         alone.append(once(name, a.seconds))
         with busy(0 if a.alone else cores()):
             beside.append(alone[-1] if a.alone else once(name, a.seconds))
