@@ -146,3 +146,19 @@ def test_features_tell_real_digits_from_noise(rng):
     close = frechet_distance(judging.features(test[500:], judge), real)
     noise = rng.random((500, 1, 28, 28)).astype(np.float32)
     assert frechet_distance(judging.features(noise, judge), real) > 20 * close
+
+
+def test_the_energy_distance_to_one_set_is_that_of_the_formula_each_time(rng):
+    """What is remembered of a set is its own: not that of the same numbers in another shape, nor of older numbers."""
+    y = rng.standard_normal((6, 2)).astype(np.float32)
+
+    def by_formula(x, y):
+        apart = [np.linalg.norm(a[:, None] - b, axis=2).mean() for a, b in ((x, y), (x, x), (y, y))]
+        return 2 * apart[0] - apart[1] - apart[2]
+
+    for _ in range(2):
+        for other in (y, y.reshape(4, 3), y.reshape(3, 4), np.asfortranarray(y), y.astype(np.float64), y[::2]):
+            x = rng.standard_normal((5, other.shape[1])).astype(other.dtype)
+            assert energy_distance(x, other) == pytest.approx(by_formula(x, other), abs=1e-6)
+        y += 1
+        y[0] *= 3
