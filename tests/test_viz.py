@@ -828,3 +828,19 @@ def test_images_and_weights_in_characters():
     assert viz.in_lines(image) == ["    ", " @  ", ":  +", "    "]
     assert viz.in_characters(image) == "\n @\n:  +\n"
     assert viz.shades(np.array([0, 0.09, 0.1, 0.55, 1])) == "  .+@"
+
+
+def test_a_page_is_laid_out_once_for_a_file_and_anew_after_a_change(tmp_path, monkeypatch):
+    page, axes = style.figure(panel=(3.0, 2.0))
+    axes[0, 0].imshow(np.random.default_rng(0).random((200, 300)))
+    settled, settle = [], style.settle
+    monkeypatch.setattr(style, "settle", lambda figure: settled.append(1) or settle(figure))
+    engine, alone = page.get_layout_engine(), axes[0, 0].get_position().bounds
+    viz.save(page, tmp_path / "a.png", limit=100)  # too large at every resolution
+    assert len(settled) == 1 and page.get_layout_engine() is engine
+    placed = axes[0, 0].get_position().bounds
+    first = style.png(page)
+    assert placed != alone and style.png(page) == first
+    axes[0, 0].set_ylabel("a label\nof two lines")
+    assert style.png(page) != first
+    assert axes[0, 0].get_position().bounds[0] > placed[0]

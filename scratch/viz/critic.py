@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from scratch.tensor import Array
 from scratch.viz import style
 from scratch.viz.boundary import MAX_GIF, boundary_grid
+from scratch.viz.films import as_gif
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,8 +81,6 @@ def _render(
     film: list, limits: tuple[float, float] | None, seconds: float, hold: float, dpi: float
 ) -> tuple[bytes, Figure]:
     """The GIF's bytes, and the figure of the last frame."""
-    from matplotlib.animation import PillowWriter
-
     page, axes = style.figure(panel=(4.6, 4.4))
     plane = axes[0, 0]
     _, values, points, fakes = film[0]
@@ -91,20 +89,17 @@ def _render(
     page.set_dpi(dpi)
     style.settle(page)
     page.set_layout_engine("none")  # the axes stay where they are while titles change
-    writer = PillowWriter(fps=max(1, round(1 / seconds)))
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "film.gif"
-        writer.setup(page, str(file), dpi=dpi)
+
+    def changes() -> Iterator[None]:
+        nonlocal drawn
         for step, values, points, fakes in film:
             caption.set_text(f"step {step:,}")
             for artist in drawn:
                 artist.remove()
             drawn = _draw(page, plane, values, points, fakes, limits or _range([values]), first=False)
-            writer.grab_frame()
-        for _ in range(round(hold / seconds)):
-            writer.grab_frame()
-        writer.finish()
-        return file.read_bytes(), page
+            yield
+
+    return as_gif(page, changes(), seconds, hold), page
 
 
 def _draw(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from scratch.viz import planes as plane
 from scratch.viz import style
@@ -94,18 +96,23 @@ def write_film(
 
 
 def _gif(page: Figure, show: Callable[[int], None], count: int, seconds: float, hold: float, dpi: float) -> bytes:
-    from matplotlib.animation import PillowWriter
-
     page.set_dpi(dpi)
     if page.get_layout_engine() is not None:
         style.settle(page)
         page.set_layout_engine("none")  # the axes stay where they are while titles change
-    writer = PillowWriter(fps=max(1, round(1 / seconds)))
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "film.gif"
-        writer.setup(page, str(file), dpi=dpi)
-        for k in [*range(count), *[count - 1] * round(hold / seconds)]:  # equal frames are stored once, times summed
-            show(k)
-            writer.grab_frame()
-        writer.finish()
-        return file.read_bytes()
+    return as_gif(page, map(show, range(count)), seconds, hold)
+
+
+def as_gif(page: Figure, changes: Iterable[object], seconds: float, hold: float) -> bytes:
+    """A GIF of the page after each of the changes, in its own dots an inch; the last frame stays for `hold` more."""
+    from PIL import Image
+
+    frames = []
+    for _ in changes:
+        page.canvas.draw()
+        frames.append(Image.fromarray(np.asarray(page.canvas.buffer_rgba())).convert("RGB"))  # type: ignore[attr-defined]
+    each = 1000 // max(1, round(1 / seconds))  # milliseconds
+    times = [each] * (len(frames) - 1) + [each * (1 + round(hold / seconds))]
+    file = BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
+    return file.getvalue()

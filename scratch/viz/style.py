@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -114,10 +115,28 @@ def settle(figure: Figure) -> None:
         before = now
 
 
+@contextmanager
+def settled(figure: Figure) -> Iterator[None]:
+    """Lay the page out, once, and keep it so while it is drawn: a layout takes longer than a drawing."""
+    engine = figure.get_layout_engine()
+    if engine is None:
+        yield
+        return
+    settle(figure)
+    figure.set_layout_engine("none")
+    try:
+        yield
+    finally:
+        figure.set_layout_engine(engine)
+
+
 def png(figure: Figure, dpi: float = DPI) -> bytes:
     """The figure as a PNG; the same figure gives the same bytes (no date, no version inside)."""
-    if figure.get_layout_engine() is not None:
-        settle(figure)
+    with settled(figure):
+        return _drawn(figure, dpi)
+
+
+def _drawn(figure: Figure, dpi: float) -> bytes:
     buffer = BytesIO()
     figure.savefig(
         buffer, format="png", dpi=dpi, facecolor="white", bbox_inches=None,
@@ -136,10 +155,11 @@ def save(figure: Figure, path: str | os.PathLike, limit: int = MAX_PNG) -> Path:
     target = Path(path)
     if target.suffix.lower() != ".png":
         raise ValueError(f"save expected a path ending in .png, got {target.name!r}")
-    for dpi in (DPI, 90, 75, 60):
-        data = png(figure, dpi)
-        if len(data) <= limit:
-            break
+    with settled(figure):
+        for dpi in (DPI, 90, 75, 60):
+            data = _drawn(figure, dpi)
+            if len(data) <= limit:
+                break
     write(target, data)
     return target
 
