@@ -180,7 +180,7 @@ print("flipped kernel:", np.array([np.array([3.0, 2.0, 1.0]) @ padded[p : p + 3]
 # **Predict 3.** Two images (2, 4, 16, 16), eight kernels (8, 4, 3, 3). How many multiplications is that? And how many
 # times faster than the loops will the matrix product be: 10, 100, 1,000?
 
-# %%
+# %% tags=["machine-dependent"]
 settings = ((1, 1), ((1, 1), (1, 1)), (1, 1), 1)  # stride, padding, dilation, groups
 
 
@@ -200,6 +200,7 @@ matrix, y = timed(im2col, x, W, 20)
 print(f"multiplications: 2 · 8 · 16 · 16 outputs of 4 · 3 · 3 each: {2 * 8 * 16 * 16 * 36:,}")
 print(f"loops {1e3 * loops:.0f} ms, im2col {1e3 * matrix:.3f} ms: {loops / matrix:,.0f} times as fast")
 print("the same to ten digits:", np.allclose(y, expected, rtol=1e-10))
+assert np.allclose(y, expected, rtol=1e-10)
 
 # The size of a layer in a real network: 231 million multiplications.
 x, W = rng.standard_normal((64, 16, 28, 28), np.float32), rng.standard_normal((32, 16, 3, 3), np.float32)
@@ -314,7 +315,7 @@ print(f"multiplications: convolutions {first:,} and {second:,}, linear layers {4
 # weights should be. Training is week 2's loop, with nothing new in it:
 
 
-# %%
+# %% tags=["machine-dependent"]
 def train(model, data, steps=300, lr=3e-3):
     """Adam along a cosine with warmup; the loss of each step."""
     batches, schedule = Batches(*data.arrays, batch_size=64, seed=0), cosine(lr, steps, warmup=30)
@@ -342,6 +343,7 @@ train(mlp, flat(data.train))
 print(f"LeNet-5: loss {losses[0]:.3f} at step 0, {np.mean(losses[-20:]):.3f} at the end")
 print(f"accuracy on the 500 validation digits: LeNet-5 {evaluate(lenet, *data.validation.arrays)['accuracy']:.1%}, "
       f"the perceptron of week 2 {evaluate(mlp, *flat(data.validation).arrays)['accuracy']:.1%}")
+assert np.mean(losses[-20:]) < 0.3 and evaluate(lenet, *data.validation.arrays)["accuracy"] > 0.9
 
 # %% [markdown]
 # ## 6. What is inside
@@ -402,7 +404,7 @@ receptive_fields(effective, (14, 14), title="a unit of the second convolution")
 # **Predict 6.** Pixels go from 0 to 1. Each is moved by 0.1, which one sees as a grey veil. How many of the 500 digits
 # will still be read right? And how many if each pixel moves by 0.1 in a *random* direction?
 
-# %%
+# %% tags=["machine-dependent"]
 images, targets = data.validation.arrays
 epsilons = np.array([0, 0.02, 0.05, 0.1, 0.15, 0.2])
 against = adversarial_accuracy(lenet, images, targets, list(epsilons), (0, 1))
@@ -412,6 +414,7 @@ for epsilon in epsilons.astype(np.float32):
     noise.append(evaluate(lenet, np.clip(images + epsilon * signs, 0, 1), targets)["accuracy"])
 for epsilon, a, b in zip(epsilons, against, noise, strict=True):
     print(f"ε = {epsilon:.2f}: against the network {a:6.1%}, at random {b:6.1%}")
+assert against[0] == noise[0] and against[-1] < 0.4 and noise[-1] > 0.9
 page, axes = figure(panel=(5.8, 3.2))
 for k, (name, shares) in enumerate({"against the network": against, "at random": noise}.items()):
     axes[0, 0].plot(epsilons, shares, color=COLOURS[k], linestyle=DASHES[k], marker=MARKERS[k], label=name)
@@ -439,7 +442,7 @@ adversarial_pairs(images[chosen], moved[chosen], *answers, title="the same digit
 #
 # **Predict 7.** What happens to the accuracy of the perceptron, and what to that of LeNet-5?
 
-# %%
+# %% tags=["machine-dependent"]
 order = np.random.default_rng(0).permutation(784)
 
 
@@ -467,6 +470,7 @@ train(again, shuffled(data.train))
 scores["LeNet-5"].append(evaluate(again, *shuffled(data.validation).arrays)["accuracy"])
 for name, (ordered, mixed) in scores.items():
     print(f"{name:11} pixels in order {ordered:.1%}, shuffled {mixed:.1%}")
+assert abs(np.subtract(*scores["perceptron"])) < 0.05 < 0.06 < np.subtract(*scores["LeNet-5"])
 page
 
 # %% [markdown]
@@ -481,7 +485,7 @@ page
 # **Predict 8.** All digits are moved to the right by 1, 2, 3, 4 pixels; in training none was. Sketch the accuracy of
 # both networks.
 
-# %%
+# %% tags=["machine-dependent"]
 page, axes = figure(panel=(5.8, 3.2))
 accuracies = {"LeNet-5": [], "perceptron": []}
 for shift in range(5):
@@ -492,6 +496,7 @@ for shift in range(5):
 for k, (name, shares) in enumerate(accuracies.items()):
     axes[0, 0].plot(range(5), shares, color=COLOURS[k], linestyle=DASHES[k], marker=MARKERS[k], label=name)
     print(f"{name:11}", "  ".join(f"{share:6.1%}" for share in shares))
+    assert shares[4] < shares[2] < shares[0]
 axes[0, 0].set_xticks(range(5))
 label(axes[0, 0], "digits moved to the right", "pixels", "validation accuracy")
 legend(axes[0, 0])

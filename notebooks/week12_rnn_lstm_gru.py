@@ -253,7 +253,7 @@ print(inspect.getsource(text_loss))
 # **Predict 6.** Pieces of 25 characters, so the gradient never reaches back farther. Can the network learn to use
 # something that lies 40 characters back? What would change if the state were set to 0 before each piece?
 
-# %%
+# %% tags=["machine-dependent"]
 plays = text("shakespeare")
 manual_seed(0)
 model = LanguageModel(len(plays.tokenizer), "lstm", embedding=24, hidden=96)
@@ -276,6 +276,7 @@ carried_on = text_figure(model, part)
 x, y = part[:-1][: len(part) // 25 * 25 - 25].reshape(-1, 25), part[1:][: len(part) // 25 * 25 - 25].reshape(-1, 25)
 forgotten = cross_entropy(model(x)[0].reshape(y.size, -1), y.reshape(-1)).item()
 print(f"\nvalidation: {carried_on:.3f} nats with the state carried on, {forgotten:.3f} from zero every 25 characters")
+assert carried_on < 2.2 and carried_on < forgotten
 scores = model(x)[0].data
 surprise = np.log(np.exp(scores).sum(axis=-1)) - np.take_along_axis(scores, y[..., None], axis=-1)[..., 0]
 lines(np.arange(1, 26), {"from zero": surprise.mean(axis=0), "carried on, all places": np.full(25, carried_on)},
@@ -288,11 +289,12 @@ lines(np.arange(1, 26), {"from zero": surprise.mean(axis=0), "carried on, all pl
 # **Predict 7.** Sampling divides the scores by a temperature before the softmax. What will the text look like at 0.1,
 # at 0.7 and at 1.5?
 
-# %%
+# %% tags=["machine-dependent"]
 prompt = plays.tokenizer.encode("HAMLET:\n")[None]
 for temperature in (0.1, 0.7, 1.5):
     tokens = generate(model, prompt, 160, temperature=temperature, rng=np.random.default_rng(0))[0]
     print(f"--- temperature {temperature} ---\n{plays.tokenizer.decode(tokens)}\n")
+    assert len(tokens) == len("HAMLET:\n") + 160
 
 # %% [markdown]
 # Cold, it repeats what is most common; hot, it spells like nobody. In between it has words, lines, and speakers, all
@@ -302,13 +304,14 @@ for temperature in (0.1, 0.7, 1.5):
 #
 # Which cell follows the place in the line? Correlate each of the 96 cells with a number that we can count ourselves.
 
-# %%
+# %% tags=["machine-dependent"]
 sample = plays.tokenizer.decode(plays.validation[:1500])
 cells = inside.gates(model, plays.tokenizer.encode(sample))["c"]
 for name, feature in (("place in the line", inside.line_position), ("place in the word", inside.word_position),
                       ("in a speaker's name", inside.in_name)):  # fmt: skip
     r = inside.correlations(cells, feature(sample))
     print(f"{name:<20} cell {np.abs(r).argmax():>2}, r = {r[np.abs(r).argmax()]:+.2f}")
+    assert len(r) == 96 and np.abs(r).max() > 0.3
 
 # %% [markdown]
 # **Predict 8.** Take the cell that follows the speakers' names. What should its forget gate do at the end of such a

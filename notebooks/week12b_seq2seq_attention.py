@@ -143,7 +143,7 @@ print(inspect.getsource(LuongSeq2Seq.decode))
 # network reverse without a mistake? And how will the mistakes of the one without attention depend on the length?
 
 
-# %%
+# %% tags=["machine-dependent"]
 class WithoutAttention(LuongSeq2Seq):
     """Every place has the same weight."""
 
@@ -176,6 +176,7 @@ def learn(kind, steps=400, own=0.0):
 runs = {"attention": learn(LuongSeq2Seq), "no attention": learn(WithoutAttention)}
 for name, (_, share, _) in runs.items():
     print(f"{name:<13} {100 * share:.0f} % of 300 unseen strings reversed")
+assert runs["attention"][1] > 0.9 > runs["no attention"][1]
 lines(20 * np.arange(20), {name: losses for name, (_, _, losses) in runs.items()}, title="reversing strings",
       x_label="step", y_label="nats a letter", log_y=True)  # fmt: skip
 
@@ -201,11 +202,12 @@ lines(np.arange(2, 11), by_length, title="how long a string can be", x_label="le
 # **Predict 3.** Draw the map of weights before you see it: rows are written letters, columns are read ones. What
 # pattern does reversing make? Where will it look when it writes the end?
 
-# %%
+# %% tags=["machine-dependent"]
 model = runs["attention"][0]
 word = pairs.tokenizer.encode(["abcdefab"])
 tokens, weights = inside.alignment(model, word)
 print("abcdefab →", pairs.tokenizer.decode(tokens[None])[0])
+assert weights.shape[-2:] == (len(tokens), word.shape[1])
 attention_maps(weights, pairs.tokenizer.symbols(tokens), pairs.tokenizer.symbols(word[0]), titles=["multiplicative"],
                title="reversing abcdefab", rows="written", columns="read")  # fmt: skip
 
@@ -216,7 +218,7 @@ attention_maps(weights, pairs.tokenizer.symbols(tokens), pairs.tokenizer.symbols
 # **Predict 4.** The states read from both ends. If you cut the encoder's backward direction out of the memory, would
 # attention still find the letters?
 
-# %%
+# %% tags=["machine-dependent"]
 with no_grad():
     memory, state = model.encode(word)
     half = memory.values.shape[-1] // 2
@@ -230,6 +232,7 @@ with no_grad():
         agree = (logits.data[0].argmax(axis=-1) == tokens).mean()
         largest = a.data.max(axis=-1).mean()
         print(f"{name:<17} {100 * agree:.0f} % of the tokens are the same, largest weight of a row {largest:.2f}")
+        assert agree > 0.8 if name == "both directions" else 0 <= agree <= 1
 
 # %% [markdown]
 # Not well. More than half of the tokens go wrong without the backward half, fewer than a quarter without the forward
@@ -245,7 +248,7 @@ with no_grad():
 # will the rest of the answer be right? Does it help to have read one's own tokens in training?
 
 
-# %%
+# %% tags=["machine-dependent"]
 def after_a_mistake(model):
     """The share of right letters behind a first letter that was replaced by a wrong one."""
     source, target = trimmed(*(rows[:200] for rows in pairs.test.arrays))
@@ -262,6 +265,7 @@ found = {"teacher forcing": runs["attention"], "own tokens, up to half": learn(L
 for name, (each, share, _) in found.items():
     rest = after_a_mistake(each)
     print(f"{name:<23} {100 * share:.0f} % of strings right; after a mistake {100 * rest:.0f} % of the letters")
+    assert share > 0.9 and 0.4 < rest < 1
 
 # %% [markdown]
 # A quarter of the letters behind a mistake are wrong: the decoder finds its place by the letter that it has just
@@ -271,10 +275,11 @@ for name, (each, share, _) in found.items():
 #
 # **Predict 6.** Bahdanau's decoder on the same task and steps: better, worse, or about the same? And its speed?
 
-# %%
+# %% tags=["machine-dependent"]
 bahdanau, share, losses = learn(BahdanauSeq2Seq, steps=160)
 print(f"additive attention after 160 steps: {100 * share:.0f} % right, {losses[-1]:.3f} nats a letter; "
       f"multiplicative then: {runs['attention'][2][7]:.3f}")  # fmt: skip
+assert share > 0.5 and losses[-1] < 0.5
 lines(20 * np.arange(8), {"additive (Bahdanau)": losses, "multiplicative (Luong)": runs["attention"][2][:8]},
       title="two ways to look, the same steps", x_label="step", y_label="nats a letter", log_y=True)  # fmt: skip
 

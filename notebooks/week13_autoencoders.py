@@ -65,7 +65,7 @@ linear_back = mean + (seen - mean) @ components.T @ components
 # **Predict 1.** The mean squared error of the linear squeeze is a bit above 0.05 a pixel; to say nothing but the mean
 # image costs about 0.067. After 600 steps, is the autoencoder's error a tenth less, half of it, or a tenth of it?
 
-# %%
+# %% tags=["machine-dependent"]
 manual_seed(0)
 plain = Autoencoder(latent=2, hidden=(128,))
 steps(plain, lambda x: nats(plain, x), 600)
@@ -73,6 +73,7 @@ back = reconstructions(plain, test.inputs)
 print(f"the mean image     {((seen - mean) ** 2).mean():.4f}")
 print(f"linear             {((seen - linear_back) ** 2).mean():.4f}")
 print(f"with bends         {((test.inputs - back) ** 2).mean():.4f}")
+assert ((test.inputs - back) ** 2).mean() < ((seen - linear_back) ** 2).mean() < ((seen - mean) ** 2).mean()
 viz.image_grid(np.concatenate([test.inputs[:10], linear_back[:10].reshape(-1, 1, 28, 28), back[:10]]), columns=10,
                limits=(0, 1), title="image, linear, with bends")  # fmt: skip
 
@@ -81,9 +82,10 @@ viz.image_grid(np.concatenate([test.inputs[:10], linear_back[:10].reshape(-1, 1,
 #
 # Two numbers can be drawn. Each test digit stands at its code.
 
-# %%
+# %% tags=["machine-dependent"]
 z = inside.codes_of(plain, test.inputs)
 print("the codes reach from", z.min(axis=0).round(1), "to", z.max(axis=0).round(1))
+assert z.shape == (len(test.inputs), 2) and np.ptp(z, axis=0).min() > 5
 viz.class_scatter(z, test.targets, test.class_names, title="codes of a plain autoencoder")
 
 # %% [markdown]
@@ -175,7 +177,7 @@ check.operation(my_draw, library_draw, [[*case, noise] for case, noise in zip(ca
 # be compared.
 
 
-# %%
+# %% tags=["machine-dependent"]
 def negative_elbo(model, x, beta=1.0):
     x = binarised(x, rng)
     out, mean, s = model(x, rng.standard_normal((len(x), *model.code)))
@@ -193,6 +195,7 @@ model = vae(1.0)
 z = inside.codes_of(model, test.inputs)
 print("the codes' deviation:", z.std(axis=0).round(2), " nats in each number:",
       inside.kl_of_axes(model, test.inputs).round(2))  # fmt: skip
+assert 0.5 < z.std(axis=0).min() and z.std(axis=0).max() < 2 and inside.kl_of_axes(model, test.inputs).min() > 1
 viz.class_scatter(z, test.targets, test.class_names, title="codes of a VAE, their means")
 
 # %%
@@ -204,14 +207,16 @@ viz.image_grid(inside.plane(model, 12), columns=12, limits=(0, 1), cell=0.5, tit
 # **Predict 4.** The divergence weighed with β = 0, 1 and 10. For which is the reconstruction best? For which do draws
 # from N(0, 1) look most like digits? And what do all images look like with β = 10?
 
-# %%
+# %% tags=["machine-dependent"]
 models = {beta: model if beta == 1 else vae(beta) for beta in (0.0, 1.0, 10.0)}
-rows = []
+rows, kls = [], []
 for beta, each in models.items():
     x = binarised(test.inputs, np.random.default_rng(1))
     cost, kl = elbo.elbo_parts(each, x, np.random.default_rng(2).standard_normal((len(x), 2)))
     print(f"β = {beta:4}: −log p(x|z) {cost.mean():6.1f}   KL {kl.mean():8.1f}   sum {(cost + kl).mean():8.1f}")
+    kls.append(kl.mean())
     rows.append(inside.images_of(each, np.random.default_rng(3).standard_normal((10, 2))))
+assert kls[0] > 3 * kls[1] > 3 * kls[2] > 0
 viz.image_grid(np.concatenate(rows), columns=10, limits=(0, 1), title="z from N(0, 1): β = 0, 1, 10")
 
 # %% [markdown]
@@ -226,10 +231,12 @@ viz.image_grid(np.concatenate(rows), columns=10, limits=(0, 1), title="z from N(
 #
 # **Predict 5.** By how much does the bound rise from K = 1 to K = 100: a tenth of a nat, a few nats, tens of nats?
 
-# %%
+# %% tags=["machine-dependent"]
 x = binarised(test.inputs[:200], np.random.default_rng(1))
-for K in (1, 10, 100):
-    print(f"K = {K:3}: log p(x) ≥ {importance_bound(model, x, K, np.random.default_rng(4)).mean():.1f}")
+bounds = [importance_bound(model, x, K, np.random.default_rng(4)).mean() for K in (1, 10, 100)]
+for K, bound in zip((1, 10, 100), bounds, strict=True):
+    print(f"K = {K:3}: log p(x) ≥ {bound:.1f}")
+assert -185 < bounds[0] < bounds[1] < bounds[2] < -150
 
 # %% [markdown]
 # The rest of what is lost is not the encoder's fault: two numbers are too few for a digit.
@@ -262,7 +269,7 @@ print(inspect.getsource(vq.straight_through))
 # **Predict 6.** 49 codes of 32 possible ones are 245 bits. The VAE above says how many bits of an image? Which of the
 # two gives sharper images back?
 
-# %%
+# %% tags=["machine-dependent"]
 manual_seed(0)
 coded = VQVAE(codes=32, dim=8, width=16, blocks=1)
 
@@ -277,6 +284,7 @@ coded.eval()
 _, codes, _ = coded(Tensor(test.inputs[:200]))
 print(f"perplexity {vq.perplexity(codes, 32):.0f} of 32")
 print(f"the VAE: {inside.kl_of_axes(model, test.inputs).sum() / math.log(2):.0f} bits an image")
+assert 2 < vq.perplexity(codes, 32) <= 32
 viz.image_grid(np.concatenate([test.inputs[:10], reconstructions(model, test.inputs[:10]),
                                reconstructions(coded, test.inputs[:10])]), columns=10, limits=(0, 1),
                title="image, VAE of two numbers, VQ-VAE of 49 codes")  # fmt: skip

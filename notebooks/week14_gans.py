@@ -119,7 +119,7 @@ print(inspect.getsource(generator_loss))
 # 20 of 2,500 generated points after 150, 300, 450, 600 updates? Does the number only rise? And what does the
 # discriminator's loss do meanwhile?
 
-# %%
+# %% tags=["machine-dependent"]
 ring = load_task("gaussian_ring")
 
 
@@ -159,6 +159,7 @@ def surface(gan, title):
 
 original = Settings(**PRESETS["ring"] | {"penalty": "none", "beta1": 0.5, "beta2": 0.999})
 collapsed = play(original)
+assert ring.modes(ring.draw(collapsed.generator, 2500, 0)).inside < 0.3
 surface(collapsed, "the original game after 600 updates")
 
 # %% [markdown]
@@ -223,8 +224,9 @@ for name, p in critic.named_parameters():
 # **Predict 5.** The same networks, the same learning rate, with $\gamma = 0.1$: how many modes now, and what will the
 # discriminator's loss tend to?
 
-# %%
+# %% tags=["machine-dependent"]
 cured = play(Settings(**PRESETS["ring"]))
+assert ring.modes(ring.draw(cured.generator, 2500, 0)).found() >= 6
 surface(cured, "with a penalty on the slope, after 600 updates")
 
 # %% [markdown]

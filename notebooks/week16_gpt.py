@@ -157,7 +157,7 @@ baselines = {"knowing nothing": math.log(V), "characters": counting(1), "pairs":
 for name, nats in baselines.items():
     print(f"{name:16} {nats:.3f} nats, {nats / math.log(2):.2f} bits a character")
 
-# %%
+# %% tags=["machine-dependent"]
 T = 64
 manual_seed(0)
 model = GPT(V, T, n_layer=4, n_head=4, n_embd=64)
@@ -194,6 +194,7 @@ def next_loss(model, x, y):
 print(f"{model.count_parameters():,} parameters, untrained {evaluate(model):.3f}")
 losses = train(model, TextWindows(learn, T, batch_size=16, seed=0), 300, 5e-3, next_loss)
 print(f"after 300 steps {evaluate(model):.3f}")
+assert losses[0] < 4.5 and evaluate(model) < baselines["pairs"] + 0.1
 page, axes = figure(panel=(6.6, 3.6))
 axes[0, 0].plot(losses, color=COLOURS[5], linewidth=0.7)
 axes[0, 0].plot(smoothed(losses, 10), color=COLOURS[0], label="GPT, training, smoothed")
@@ -248,7 +249,7 @@ check.function(my_top_p, library_top_p, cases)
 # **Predict 3.** After `ROMEO:` and a few words, how many of 63 characters does top-p = 0.9 leave? Is it the same number
 # after `Th` and after a full stop? And what does a temperature of 2 do to the likeliest character?
 
-# %%
+# %% tags=["machine-dependent"]
 beginnings = ["What is th", "I will not sp", "my lord.\n\n"]
 page, axes = figure(1, 3, panel=(3.4, 3.0), sharey=True)
 for panel, beginning in zip(axes[0], beginnings, strict=True):
@@ -261,6 +262,7 @@ for panel, beginning in zip(axes[0], beginnings, strict=True):
         if tau == 1.0:
             kept = distribution(logits, top_p=0.9)[0]
             print(f"{beginning!r:16} top-p 0.9 keeps {(kept > 0).sum()} of {V}, the likeliest has {p.max():.2f}")
+            assert 1 <= (kept > 0).sum() < V and np.isclose(kept.sum(), 1)
     label(panel, f"after {beginning!r}", "rank", "probability" if panel is axes[0, 0] else "")
 legend(axes[0, 0])
 page
@@ -271,7 +273,7 @@ page
 # **Predict 4.** Five ways to draw 600 characters. Put them in order by the share of their words (of three letters or
 # more) that occur in the plays the model learned from.
 
-# %%
+# %% tags=["machine-dependent"]
 known = set(texts.train.lower().translate({ord(c): " " for c in "\n!&',-.:;?"}).split())
 ways = {
     "greedy": {"temperature": 0},
@@ -288,6 +290,7 @@ for name, options in ways.items():
     drawn = " ".join(came).lower().translate({ord(c): " " for c in "\n!&',-.:;?"}).split()
     share = np.mean([word in known for word in drawn if len(word) > 2])
     print(f"{name:10} {share:.0%} known words")
+    assert 0 < share <= 1 and len(came) == 6
     told[name] = came[0][:80].replace("\n", " / ") + " ..."
 told
 
@@ -304,7 +307,7 @@ told
 # **Predict 5.** With a context of 256, how many times as fast are 16, 64 and 250 characters with the cache? Are the
 # texts the same?
 
-# %%
+# %% tags=["machine-dependent"]
 manual_seed(0)
 long = GPT(V, 256, n_layer=2, n_head=4, n_embd=64)
 lengths, ratios = (16, 64, 128, 250), []
@@ -316,6 +319,7 @@ for n in lengths:
         seconds[cache] = time.perf_counter() - began
     ratios.append(seconds[False] / seconds[True])
     print(f"{n:3} characters: {ratios[-1]:.1f} times as fast, the same text: {np.array_equal(*told.values())}")
+    assert len(told[True]) == len(told[False]) == n + 3
 page, axes = figure(panel=(5.6, 3.0))
 axes[0, 0].plot(lengths, ratios, color=COLOURS[0], marker=MARKERS[0])
 axes[0, 0].set_ylim(0)
@@ -331,10 +335,11 @@ page
 # **Predict 6.** Four blocks. Does the loss fall evenly from block to block? What does the stream say before the first
 # one, when it holds the embedding of the present character and its place?
 
-# %%
+# %% tags=["machine-dependent"]
 windows = np.stack([validation[i : i + T + 1] for i in range(0, 64 * T, T)])
 nats = [-np.log(logit_lens(model, row[:-1])[:, np.arange(T), row[1:]]).mean(axis=1) for row in windows]
 print("loss if the model ended there:", *(f"{each:.2f}" for each in np.mean(nats, axis=0)))
+assert np.shape(nats) == (64, 5) and np.mean(nats, axis=0)[0] > math.log(V) > np.mean(nats, axis=0)[1]
 
 draw_lens(model, tokenizer, "What is the matter with you?")
 
@@ -355,7 +360,7 @@ draw_lens(model, tokenizer, "What is the matter with you?")
 # to copy? Sketch the loss against the place in the text: the first time round, at the first letter of the second, later
 # on. Which place does the copying head look at, if the period is n?
 
-# %%
+# %% tags=["machine-dependent"]
 task = repeats()
 print(task)
 
@@ -371,7 +376,7 @@ copiers = {}
 for k, blocks in enumerate((1, 2)):
     manual_seed(0)
     copiers[blocks] = copier = GPT(len(task.tokenizer), 32, n_layer=blocks, n_head=4, n_embd=64, bias=False)
-    losses = train(copier, Batches(*task.shifted(task.train), batch_size=32, seed=0), 500, 3e-3, copying_loss)
+    losses = train(copier, Batches(*task.shifted(task.train), batch_size=32, seed=0), 420, 3e-3, copying_loss)
     look = {"color": COLOURS[k], "linestyle": DASHES[k], "label": f"{blocks} block{'s' * (k > 0)}"}
     axes[0, 0].plot(smoothed(losses, 8), **look)
     rows = repeated(32, 12, 300, seed=5)  # 12 new letters, twice
@@ -380,6 +385,7 @@ for k, blocks in enumerate((1, 2)):
     each = each.reshape(300, -1).mean(axis=0)
     axes[0, 1].plot(each, marker=MARKERS[k], markersize=4, **look)
     print(f"{look['label']}: loss in the second round {each[12:].mean():.2f} nats (ln 32 = {math.log(32):.2f})")
+    assert (each[12:].mean() < 0.3) == (blocks == 2)
 label(axes[0, 0], "learning to copy", "step", "training loss (nats)")
 label(axes[0, 1], "12 letters twice, 300 new texts", "place", "loss (nats)")
 axes[0, 1].axvline(11.5, color="black", linewidth=0.8, linestyle=":")
@@ -395,11 +401,12 @@ page
 # Does it do so by a pair of heads? Two scores for every head, on new texts of period n: the weight on the place before,
 # and, in the second round, the weight on what came after the same letter, n − 1 places back.
 
-# %%
+# %% tags=["machine-dependent"]
 for period in (8, 12, 16):
     scores = head_scores(copiers[2], period)
     print(f"period {period:2}: the place before, block 1 {scores.previous[0].round(2)}; "
           f"after the earlier copy, block 2 {scores.induction[1].round(2)}")  # fmt: skip
+    assert scores.induction[1].max() > 0.7
 draw_head_scores(head_scores(copiers[2], 12), 12)
 
 # %%

@@ -276,7 +276,7 @@ except GradcheckError as error:
 # have variance 0.52, and the noise alone has 0.01. What will the third network draw, and what loss can it reach at
 # best? Which of the first two learns faster?
 
-# %%
+# %% tags=["machine-dependent"]
 data = sine(200, noise=0.1, seed=0)
 x, t = Tensor(data.inputs), Tensor(data.targets)
 where = np.linspace(-1, 1, 201, dtype=np.float32)[:, None]
@@ -304,6 +304,7 @@ for name, between in {"ReLU": [ReLU()], "sigmoid": [Sigmoid()], "nothing": []}.i
     losses = results[name][0]
     print(f"{name:8} loss at step 0: {losses[0]:.3f}, at 100: {losses[100]:.3f}, at 1,000: {losses[1000]:.3f}, "
           f"at 4,000: {losses[4000]:.3f}")
+assert results["ReLU"][0][-1] < 0.1 and min(results["sigmoid"][0][-1], results["nothing"][0][-1]) > 0.3
 
 # %%
 page, axes = figure(1, 3, panel=(3.3, 3.0), sharey=True)
@@ -353,7 +354,7 @@ page
 # **Predict 6.** Leave `zero_grad()` out, at a learning rate of 0.02. The step then follows the *sum of all gradients so
 # far*. Will the loss fall more slowly, fall faster, or do something else?
 
-# %%
+# %% tags=["machine-dependent"]
 page, axes = figure(panel=(5.8, 3.2))
 for k, forget in enumerate([True, False]):
     manual_seed(0)
@@ -369,6 +370,7 @@ for k, forget in enumerate([True, False]):
     axes[0, 0].plot(losses, color=COLOURS[k], linestyle=DASHES[k], label="with zero_grad()" if forget else "without")
     low, high = min(losses[-100:]), max(losses[-100:])
     print(f"{'with' if forget else 'without':8} zero_grad: in the last 100 steps the loss is {low:.3f} to {high:.3f}")
+    assert high < 1.2 * low if forget else high > 2 * low
 log_scale(axes[0, 0])
 label(axes[0, 0], "gradients that are never forgotten", "step", "loss")
 legend(axes[0, 0])

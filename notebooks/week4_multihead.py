@@ -54,7 +54,7 @@ from scratch.viz.style import COLOURS, DASHES, GREY, MARKERS, label, legend
 # the same with as many parameters, but two attentions of half the width side by side: two *heads*.
 
 
-# %%
+# %% tags=["machine-dependent"]
 class Neighbours(Module):
     """Digits (B, 10) → scores (B, 10, 2, 10) of the digits to the left and to the right."""
 
@@ -115,6 +115,7 @@ for heads in (1, 2):
     left, after = right.mean(axis=(0, 1))
     print(f"heads {heads}, {model.count_parameters():,} parameters: left {left:.1%}, right {after:.1%}, "
           f"both {right.all(axis=-1).mean():.1%}; loss at the end {np.mean(losses[-20:]):.3f}")
+    assert (right.all(axis=-1).mean() > 0.95) == (heads == 2)
     if heads == 1:
         print(f"   asked for the right one, it names the left one: {(named[..., 1] == targets[..., 0]).mean():.1%}")
 
@@ -429,7 +430,7 @@ page
 # 63$.
 
 
-# %%
+# %% tags=["machine-dependent"]
 class OneBack(Module):
     """Digits (B, T) → scores (B, T, 10); `how` the places are told: "none", "added", "rotary" or "ALiBi"."""
 
@@ -473,6 +474,7 @@ for i, how in enumerate(("none", "added", "rotary", "ALiBi")):
     axes[0, 0].plot(np.arange(1, 64), right[1:], color=COLOURS[i], linestyle=DASHES[i], label=how)
     told = ", ".join(f"{a} to {b - 1}: {right[a:b].mean():6.1%}" for a, b in ((1, 16), (16, 32), (32, 64)))
     print(f"{how:7} right at the places {told}")
+    assert (right[1:16].mean() > 0.97) == (how in ("added", "rotary"))
     if how == "rotary":
         P = model.weights(x[:100]).mean(axis=(0, 1))  # (T, T)
         told = ", ".join(f"{t - P[t].argmax()} back at place {t}" for t in (15, 30, 50, 63))
@@ -503,7 +505,7 @@ page
 # be known?
 
 
-# %%
+# %% tags=["machine-dependent"]
 class Block(Module):
     """x + attention(norm(x)), causal, with rotary positions; no feed-forward network, so that only heads can work."""
 
@@ -569,6 +571,7 @@ for i, layers in enumerate((1, 2)):
     losses = train(repeater, draw_repeats, 500, lr=5e-3)
     axes[0, 0].plot(losses, color=COLOURS[i], linestyle=DASHES[i], label=f"{layers} layer" + "s" * (layers > 1))
     print(f"layers {layers}: loss at the end {np.mean(losses[-20:]):.3f}, right {accuracy(repeater, x, targets):.1%}")
+    assert (accuracy(repeater, x, targets) > 0.95) == (layers == 2)
 known = targets >= 0
 guess = (known / (~known).sum(axis=1, keepdims=True)).sum() / known.sum()  # a text of period n has n letters
 print(f"whoever names one of the text's letters at random is right in {guess:.1%}")
@@ -608,7 +611,7 @@ page
 # **Predict 9.** Silence heads by putting zeros in the place of their output, one at a time, then both of a layer.
 # Which can the model do without?
 
-# %%
+# %% tags=["machine-dependent"]
 print(f"all four heads: {accuracy(repeater, x, targets):.1%}")
 for layer in range(2):
     for head in range(2):
@@ -618,6 +621,7 @@ for layer in range(2):
 before = np.where(known, np.roll(x, 1, axis=1), -100)
 told = accuracy(repeater, x, before, [(1, 0), (1, 1)])
 print(f"without layer 1 it names the letter before the present one in {told:.1%}")
+assert accuracy(repeater, x, targets) > 0.95 and accuracy(repeater, x, targets, [(1, 0), (1, 1)]) < 0.3
 
 # %% [markdown]
 # No single head is indispensable: the two of a layer do the same job, and one alone still gets 70 to 90 %. Without the

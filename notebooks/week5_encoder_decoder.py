@@ -293,7 +293,7 @@ page
 # part is in the training part.
 
 
-# %%
+# %% tags=["machine-dependent"]
 def train(model, steps=400, lr=4e-3, data=strings, **options):
     """The loss of each step; Adam with a short warm-up, then down along a cosine."""
     batches, losses = Batches(*data.train.arrays, batch_size=64, seed=0), []
@@ -335,13 +335,14 @@ print(f"{model.count_parameters():,} parameters, loss {first:.2f}, at the end {n
 some = strings.test.inputs[:4]
 for before, after in zip(words.decode(some), words.decode(write(model, some, 9)), strict=True):
     print(f"{before:8} → {after}")
+assert np.mean(losses[-20:]) < 0.1 and exact(model) > 0.95
 
 # %% [markdown]
 # **Predict 4.** Two faults that people really make. The decoder is fed the answers themselves, *without the shift*; or
 # it is fed rightly, *without the causal mask*. What becomes of the training loss of each, and how many strings come out
 # right when the model writes by itself?
 
-# %%
+# %% tags=["machine-dependent"]
 faults = {
     "without the shift": {"fed": lambda target: target[:, 1:]},
     "without the mask": {"hidden": lambda target: np.zeros((target.shape[1] - 1,) * 2, bool)},
@@ -354,6 +355,7 @@ for name, options in faults.items():
     again = np.mean(written[:, 1:] == written[:, :-1])
     print(f"{name:17} loss at the end {np.mean(curves[name][-20:]):.4f}; {exact(faulty):.1%} right; "
           f"{np.mean(written == BEGIN):.0%} of what it writes is ^, {again:.0%} is what it has just written")
+    assert exact(faulty) < 0.1
 page, axes = figure(panel=(6.4, 3.4))
 for k, (name, values) in enumerate(curves.items()):
     axes[0, 0].plot(smoothed(values, 5), color=COLOURS[k], linestyle=DASHES[k], label=name)
@@ -370,13 +372,14 @@ page
 # A loss that falls too fast is a fault until the contrary is shown. The test that shows it takes three lines: *change
 # what is fed at one place; no earlier logit may move*.
 
-# %%
+# %% tags=["machine-dependent"]
 fed, other = strings.test.targets[:1, :-1], strings.test.targets[:1, :-1].copy()
 other[:, 5] = BEGIN
 for name, hidden in {"with the mask": None, "without the mask": np.zeros((fed.shape[1],) * 2, bool)}.items():
     with no_grad():
         moved = np.abs(model(some[:1], fed, hidden).data - model(some[:1], other, hidden).data).max(axis=-1)[0]
     print(f"{name:16} place 5 changed; logits moved by", *moved.round(2))
+    assert moved.shape == (9,) and (moved[:5].max() < 1e-3) == (hidden is None)
 
 # %% [markdown]
 # ## 6. What cross-attention points to
@@ -438,7 +441,7 @@ page
 # **Predict 6.** Which of the two can still be learned? (Attention takes a weighted mean: how does memory change if the
 # source is shuffled? Where can a causal decoder read off how much it has written?)
 
-# %%
+# %% tags=["machine-dependent"]
 shown = {}
 for task in ("reverse", "sort"):
     data = load_strings(task, count=30_000, validation=500, test=500, lengths=(3, 8), symbols=10)
@@ -452,6 +455,7 @@ for task in ("reverse", "sort"):
     letters = np.mean([sorted(a) == sorted(b) for a, b in zip(written, right, strict=True)])
     print(f"{task:8} loss at the end {np.mean(losses[-20:]):.3f}, {exact(blind, data):.1%} right, "
           f"{letters:.1%} with the right letters")
+    assert letters > 0.7 and (exact(blind, data) < 0.3) == (task == "reverse")
 shown
 
 # %% [markdown]

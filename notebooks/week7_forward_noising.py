@@ -398,7 +398,7 @@ page
 # **Predict 7.** What is the mean squared error in the first step? Does it go to 0? At which $t$ is $\varepsilon$
 # easiest to guess, and why?
 
-# %%
+# %% tags=["machine-dependent"]
 STEPS, BATCH = 4000, 256
 data = gaussian_ring(50_000).inputs / scale
 manual_seed(0)
@@ -432,6 +432,7 @@ for t in range(5, 1001, 10):
     best.append(((exact(diffuse(x0, t, eps, schedule), t)[1] - eps) ** 2).mean())
 print(f"error in the first step {losses[0]:.3f}, mean of the last 200 {np.mean(losses[-200:]):.4f}, "
       f"best possible {np.mean(best):.4f}")
+assert 0.9 < losses[0] < 1.1 and np.mean(best) - 0.01 < np.mean(losses[-200:]) < np.mean(best) + 0.02
 
 page, axes = figure(1, 2, panel=(4.4, 3.1))
 axes[0, 0].plot(smoothed(losses, 25), color=COLOURS[0], label="network")
@@ -462,7 +463,7 @@ page
 # **Predict 8.** Of 1,000 points: what do the $x_t$ look like at $t = 500$, and what the $\hat x_0$? When does a point
 # decide for its clump? And are the finished points as good as real ones?
 
-# %%
+# %% tags=["machine-dependent"]
 shown, seen = (1000, 500, 300, 200, 100, 50), {}
 
 
@@ -489,6 +490,8 @@ for name, each in drawn.items():
           f"{np.nanmean(modes.deviations) / sigma:.2f} of the real one, clumps hold {modes.counts.min()} to "
           f"{modes.counts.max()}, energy distance {energy_distance(each, held_out):.5f}")
 print(f"energy distance between two sets of real points: {between.mean():.5f}, largest of 20: {between.max():.5f}")
+modes = count_modes(drawn["network"], centres, sigma)
+assert modes.inside > 0.85 and modes.counts.min() > 50
 
 page, axes = figure(2, 7, panel=(1.75, 1.95), sharex=True, sharey=True)
 final = drawn["network"]

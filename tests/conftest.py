@@ -55,7 +55,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is marked `torch` where PyTorch is missing, and `clone` where the package is installed elsewhere."""
+    """Skip what is marked `torch` where PyTorch is missing, and `clone` where the package is installed elsewhere.
+
+    Of several processes, put what is marked `long` first; all else stays in the order, random or not, that it has.
+    """
     missing = {} if TORCH_IS_HERE else {"torch": "PyTorch is not installed (make parity installs it)"}
     if not CLONE_IS_HERE:
         missing["clone"] = "looks at the files of a clone, and scratch/ does not lie beside tests/"
@@ -63,6 +66,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, reason in missing.items():
             if item.get_closest_marker(marker) is not None:
                 item.add_marker(pytest.mark.skip(reason=reason))
+    if "PYTEST_XDIST_WORKER" in os.environ:  # one long test at the end would keep one process busy, the others idle
+        items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 class WithoutTorch:
