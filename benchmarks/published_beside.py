@@ -78,7 +78,7 @@ def ours(tokens: int) -> dict:
 
     from scratch.models.llama.chat import find_weights
     from scratch.models.llama.decoder import Decoder
-    from scratch.models.llama.pretrained import from_pretrained
+    from scratch.models.llama.published import from_pretrained
 
     before = peak()
     decoder = Decoder(from_pretrained(find_weights()), length=PROMPT + tokens + 1)
@@ -94,7 +94,7 @@ def theirs(tokens: int, threads: int, vectors: bool) -> dict:
     from torch.nn import functional as F
 
     from scratch.models.llama.chat import find_weights
-    from scratch.models.llama.pretrained import from_pretrained
+    from scratch.models.llama.published import from_pretrained
 
     before = peak()
     torch.set_num_threads(threads)

@@ -343,4 +343,4 @@ for patch_size, encoder in ((7, coarse), (4, fine)):
 # - The [page of this week](../docs/weeks/week15.md) has the derivations, a part to rebuild, and an experiment.
 # - The [model's page](../scratch/models/vit/README.md) has what the full model reaches, and what each part is worth.
 # - `scratch train vit` trains the full model; `scratch sample vit` shows where its answers come from.
-# - Read [pretrained.py](../scratch/models/vit/pretrained.py): the same blocks with published weights.
+# - Read [pretrained.py](../scratch/models/vit/published.py): the same blocks with published weights.

@@ -24,7 +24,7 @@ from scratch.losses import cross_entropy
 from scratch.models.gpt import GPT
 from scratch.models.gpt.generate import distribution, generate
 from scratch.models.gpt.inside import attention_maps, head_scores, logit_lens, repeated
-from scratch.models.gpt.model import MLP, Block, CausalSelfAttention
+from scratch.models.gpt.model import Attention, Block, FeedForward
 from scratch.models.gpt.pictures import draw_head_scores, draw_lens
 from scratch.models.gpt.tasks import repeats
 from scratch.models.gpt.train import summed_loss
@@ -44,8 +44,8 @@ from scratch.viz.style import COLOURS, DASHES, MARKERS, label, legend
 
 # %%
 print(inspect.getsource(Block.forward))
-for function in (CausalSelfAttention.attend, MLP.forward, GPT.embed):
-    print(f"{function.__qualname__:28}", inspect.getsource(function).rstrip().splitlines()[-1].strip())
+for function in (Attention.forward, FeedForward.forward, GPT.embed):
+    print(inspect.getsource(function))
 
 # %% [markdown]
 # Difference by difference, "Attention Is All You Need" (2017) on the left, GPT-2 (2019) on the right:
@@ -54,11 +54,11 @@ for function in (CausalSelfAttention.attend, MLP.forward, GPT.embed):
 # |---|---|---|
 # | source and target, two stacks | one text, one stack | `Block`: no cross-attention, so no padding of a source |
 # | causal in the decoder only | causal everywhere | `is_causal=True` |
-# | post-norm | pre-norm, one more norm at the end | `x + self.attn(self.ln_1(x))`, `ln_f` |
-# | sines and cosines | a learned row for each place, so none beyond the context | `wpe` |
-# | ReLU | GELU | `gelu(...)` |
-# | E times √d on the way in | E as it is, drawn small | `wte`, std 0.02 |
-# | Xavier everywhere | what writes into the sum starts smaller by √(2n) | `initialise` |
+# | post-norm | pre-norm, one more norm at the end | `x + self.attention(self.norm1(x))`, `norm` |
+# | sines and cosines | a learned row for each place, so none beyond the context | `position_embedding` |
+# | ReLU | GELU | `self.gelu(...)` |
+# | E times √d on the way in | E as it is, drawn small | `token_embedding`, std 0.02 |
+# | Xavier everywhere | what writes into the sum starts smaller by √(2n) | `init_weights` |
 #
 # **Predict 1.** For width C, how many weights (biases aside) has one block? Attention makes q, k, v and an output, the
 # network goes to 4C and back. GPT-2 has 12 blocks, C = 768, 50,257 tokens, 1,024 places: which part of its parameters
@@ -74,10 +74,10 @@ def count(V, T, n, C):
 
 
 manual_seed(0)
-for size in ({"n_layer": 4, "n_embd": 128}, {"n_layer": 2, "n_embd": 64}):
+for size in ({"num_layers": 4, "embed_dim": 128}, {"num_layers": 2, "embed_dim": 64}):
     model = GPT(63, 64, **size)
     print(f"{size}: counted {model.count_parameters():,}, "
-          f"by formula {sum(count(63, 64, size['n_layer'], size['n_embd'])):,}")  # fmt: skip
+          f"by formula {sum(count(63, 64, size['num_layers'], size['embed_dim'])):,}")  # fmt: skip
 for name, n, C in (("GPT-2", 12, 768), ("GPT-2 XL", 48, 1600)):
     parts = count(50_257, 1024, n, C)
     print(f"{name:8} {sum(parts):13,} parameters, {parts[1] / sum(parts):.0%} in blocks (12 n C² = {12 * n * C * C:,})")
@@ -160,7 +160,7 @@ for name, nats in baselines.items():
 # %% tags=["machine-dependent"]
 T = 64
 manual_seed(0)
-model = GPT(V, T, n_layer=4, n_head=4, n_embd=64)
+model = GPT(V, T, num_layers=4, num_heads=4, embed_dim=64)
 
 
 def evaluate(model, tokens=validation):
@@ -309,7 +309,7 @@ told
 
 # %% tags=["machine-dependent"]
 manual_seed(0)
-long = GPT(V, 256, n_layer=2, n_head=4, n_embd=64)
+long = GPT(V, 256, num_layers=2, num_heads=4, embed_dim=64)
 lengths, ratios = (16, 64, 128, 250), []
 for n in lengths:
     seconds, told = {}, {}
@@ -375,7 +375,7 @@ page, axes = figure(1, 2, panel=(4.6, 3.3))
 copiers = {}
 for k, blocks in enumerate((1, 2)):
     manual_seed(0)
-    copiers[blocks] = copier = GPT(len(task.tokenizer), 32, n_layer=blocks, n_head=4, n_embd=64, bias=False)
+    copiers[blocks] = copier = GPT(len(task.tokenizer), 32, num_layers=blocks, num_heads=4, embed_dim=64, bias=False)
     losses = train(copier, Batches(*task.shifted(task.train), batch_size=32, seed=0), 420, 3e-3, copying_loss)
     look = {"color": COLOURS[k], "linestyle": DASHES[k], "label": f"{blocks} block{'s' * (k > 0)}"}
     axes[0, 0].plot(smoothed(losses, 8), **look)

@@ -1,12 +1,12 @@
 """Networks with published weights, whichever architecture they are of: from_pretrained(folder).
 
     config.json says                                  which is                          made by
-    BertModel, BertForMaskedLM, BertForPreTraining    Bert, BertForMaskedLM             models/bert/pretrained.py
-    GPT2LMHeadModel                                   GPT2, a GPT                       models/gpt/pretrained.py
-    LlamaForCausalLM, or a GGUF file of llama         Llama                             models/llama/pretrained.py
-    MixtralForCausalLM                                Mixtral, a Llama with experts     models/llama/pretrained.py
-    BartForConditionalGeneration                      Bart, a Transformer               models/transformer/pretrained.py
-    ViTModel, Dinov2Model ...                         VisionTransformer, Dinov2         models/vit/pretrained.py
+    BertModel, BertForMaskedLM, BertForPreTraining    Bert, BertForMaskedLM             models/bert/published.py
+    GPT2LMHeadModel                                   GPT                               models/gpt/published.py
+    LlamaForCausalLM, or a GGUF file of llama         Llama                             models/llama/published.py
+    MixtralForCausalLM                                Mixtral, a Llama with experts     models/llama/published.py
+    BartForConditionalGeneration                      Bart, a Transformer               models/transformer/published.py
+    ViTModel, Dinov2Model ...                         VisionTransformer, Dinov2         models/vit/published.py
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def save_pretrained(model: Module, folder: str | os.PathLike) -> None:
     package = type(model).__module__.split(".")
     name = package[2] if package[:2] == ["scratch", "models"] and len(package) > 2 else ""
     if name not in ("bert", "gpt", "llama", "transformer"):
-        raise ValueError(f"{type(model).__name__} has no published layout here; Bert, GPT2, Llama and Bart have")
+        raise ValueError(f"{type(model).__name__} has no published layout here; Bert, GPT, Llama and Bart have")
     part(name).save_pretrained(model, folder)
 
 
 def part(name: str) -> Any:
-    return import_module(f"scratch.models.{name}.pretrained")
+    return import_module(f"scratch.models.{name}.published")

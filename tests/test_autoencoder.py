@@ -415,7 +415,7 @@ def test_sentences_begin_with_the_class_and_are_read_row_by_row():
 
 
 def test_the_prior_costs_what_its_scores_say():
-    gpt, sentences = GPT(6, 4, 1, 2, 8), np.array([[4, 1, 2, 3, 0], [5, 0, 0, 1, 1]])
+    gpt, sentences = GPT(6, 4, 8, 1, 2), np.array([[4, 1, 2, 3, 0], [5, 0, 0, 1, 1]])
     total, count = prior.code_loss(gpt, sentences[:, :-1], sentences[:, 1:])
     logits = gpt(sentences[:, :-1]).data.astype(np.float64)
     p = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
@@ -426,7 +426,7 @@ def test_the_prior_costs_what_its_scores_say():
 
 def test_the_prior_learns_to_write_grids_and_never_a_class():
     """Class 0 is written 0 1 2 0, class 1 its reverse 2 1 0 2, with a code that is either 0 or 1 at the end."""
-    K, gpt = 3, GPT(5, 5, 1, 2, 16)
+    K, gpt = 3, GPT(5, 5, 16, 1, 2)
     optimizer, source = AdamW(gpt.parameters(), lr=1e-2), np.random.default_rng(0)
     for _ in range(150):
         labels = source.integers(0, 2, 32)

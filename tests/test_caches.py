@@ -25,7 +25,7 @@ SIZES = {"vocab_size": V, "hidden_size": 8, "intermediate_size": 12, "num_hidden
 def made(kind: str, rng: np.random.Generator):
     """A model in float64 whose scores differ clearly, and a decoder's class."""
     if kind == "gpt":
-        model = GPT(vocab_size=V, block_size=CONTEXT, n_layer=2, n_head=2, n_embd=8)
+        model = GPT(vocab_size=V, context_length=CONTEXT, num_layers=2, num_heads=2, embed_dim=8)
     else:
         model = Llama(**SIZES) if kind == "llama" else Mixtral(**SIZES, num_local_experts=3)
     model = model.to(np.float64)
@@ -99,7 +99,7 @@ def test_counts_that_are_refused_leave_the_cache_as_it_was(kind, rng):
 def test_a_text_of_nan_leaves_nothing_behind(kind, rng):
     """0 · NaN is NaN: a value left in a place that a shorter row must not see would still count."""
     model, decoder_class = made(kind, rng)
-    rows = model.transformer["wte"].weight if kind == "gpt" else model.model.embed_tokens.weight
+    rows = model.token_embedding.weight if kind == "gpt" else model.model.embed_tokens.weight
     rows.data[7] = np.nan
     if kind == "gpt":
         model.lm_head.weight = type(rows)(rng.standard_normal(rows.shape))

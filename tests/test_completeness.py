@@ -19,7 +19,7 @@ MODELS = sorted(path.parent.name for path in (ROOT / "scratch" / "models").glob(
 # Being built: listed here, so that nothing is left out unseen. A test takes care that the list gets shorter again.
 UNFINISHED: set[str] = set()
 
-FILES = ("README.md", "__init__.py", "model.py", "train.py", "sample.py", "ablations.py", "expected.json")
+FILES = ("README.md", "__init__.py", "model.py", "train.py", "sample.py", "expected.json")
 HEADINGS = ("## Idea", "## Equations", "## Derivation", "### A worked example", "## Results", "## Ablations",
             "## When something looks wrong", "## Departures", "## To read further")  # fmt: skip
 WEIGHTS = 1_000_000  # bytes of a file of shipped weights
@@ -29,6 +29,9 @@ def missing(name: str, root: Path) -> list[str]:
     """What the architecture lacks, in words."""
     folder = root / "scratch" / "models" / name
     gaps = [f"{file} is missing" for file in FILES if not (folder / file).is_file()]
+    experiments = root / "scratch" / "experiments" / f"{name}.py"
+    if not experiments.is_file() and not (folder / "ablations.py").is_file():
+        gaps.append(f"scratch/experiments/{name}.py is missing")
     if gaps:
         return gaps
     return [*_training(name, folder), *_proof(name, root), *_page(name, folder), *_pictures(folder, root),
@@ -97,7 +100,10 @@ def _page(name: str, folder: Path) -> list[str]:
     for word in (f"scratch train {name}", f"scratch bench {name}", "seeds", "standard error", "peak memory"):
         if results and word not in results:
             gaps.append(f"README.md: Results do not say {word!r}")
-    if ablations and ("|---|" not in ablations or f"scratch.models.{name}.ablations" not in ablations):
+    if ablations and (
+        "|---|" not in ablations
+        or not re.search(rf"scratch\.(models\.{name}\.ablations|experiments\.{name})", ablations)
+    ):
         gaps.append("README.md: Ablations need a table and the command that made it")
     symptoms = section(text, "When something looks wrong")
     if symptoms and len(re.findall(r"^\|[^|]+\|[^|]+\|[^|]+\|$", symptoms, re.MULTILINE)) < 6:

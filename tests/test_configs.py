@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from scratch.initializers import normal, truncated_normal, undrawn
-from scratch.models.bert import pretrained as bert
-from scratch.models.gpt import pretrained as gpt
-from scratch.models.llama import pretrained as llama
-from scratch.models.transformer import pretrained as bart
+from scratch.models.bert import published as bert
+from scratch.models.gpt import published as gpt
+from scratch.models.llama import published as llama
+from scratch.models.transformer import published as bart
 from scratch.models.vit import VisionTransformer
-from scratch.models.vit import pretrained as vit
+from scratch.models.vit import published as vit
 from scratch.pretrained import from_pretrained
 from scratch.weights import load_folder, save_file
 from scratch.weights.published import Config, renamed
@@ -32,8 +32,8 @@ DEFAULTS: list[tuple[Any, str, dict[str, Any]]] = [
         "intermediate_size": 3072, "max_position_embeddings": 512, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
         "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}),
     (gpt, "gpt2", {
-        "vocab_size": 50257, "block_size": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12, "dropout": 0.1,
-        "layer_norm_epsilon": 1e-5}),
+        "vocab_size": 50257, "context_length": 1024, "embed_dim": 768, "num_layers": 12, "num_heads": 12,
+        "ffn_dim": 3072, "dropout": 0.1, "norm_eps": 1e-5}),
     (llama, "llama", {
         "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
         "num_attention_heads": 32, "num_key_value_heads": 32, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6,

@@ -12,16 +12,15 @@ import numpy as np
 import pytest
 
 from scratch import no_grad
-from scratch.activations import gelu
 from scratch.layers import Linear
 from scratch.models.bert import Bert, BertForMaskedLM
-from scratch.models.bert.pretrained import load_bert, load_masked_lm
+from scratch.models.bert.published import load_bert, load_masked_lm
 from scratch.models.gpt import GPT
+from scratch.models.gpt import published as gpt_published
 from scratch.models.gpt.decoder import Decoder as GPTDecoder
-from scratch.models.gpt.pretrained import GPT2, GPT2MLP
 from scratch.models.llama import Llama
 from scratch.models.llama.decoder import Decoder as LlamaDecoder
-from scratch.models.llama.pretrained import halved
+from scratch.models.llama.published import halved
 from scratch.models.mlp import MLP
 from scratch.models.transformer import Transformer, bart, beam_search, greedy
 from scratch.models.transformer.cache import CachedDecoder
@@ -184,7 +183,7 @@ def test_bart_token_by_token_and_what_it_writes(tmp_path):
 
 
 def exact_gelu(monkeypatch):
-    monkeypatch.setattr(GPT2MLP, "activation", staticmethod(gelu))
+    monkeypatch.setattr(gpt_published, "with_tanh_gelu", lambda model: model)
 
 
 def other_places(monkeypatch):
@@ -192,8 +191,12 @@ def other_places(monkeypatch):
 
 
 def unsplit(monkeypatch):
-    names = ("c_attn.weight", "c_fc.weight", "mlp.c_proj.weight")
-    monkeypatch.setattr("scratch.models.gpt.pretrained.TRANSPOSED", names)
+    joined = gpt_published.split
+
+    def split(state):
+        return {name: array.T if "out_proj.weight" in name else array for name, array in joined(state).items()}
+
+    monkeypatch.setattr(gpt_published, "split", split)
 
 
 def no_final_bias(monkeypatch):
@@ -205,7 +208,7 @@ def no_scale(monkeypatch):
 
 
 def swapped_parts(monkeypatch):
-    monkeypatch.setattr("scratch.models.transformer.pretrained.PARTS", ("k_proj", "q_proj", "v_proj"))
+    monkeypatch.setattr("scratch.models.transformer.published.PARTS", ("k_proj", "q_proj", "v_proj"))
 
 
 PLANTED = [("gpt2", exact_gelu), ("gpt2", unsplit), ("bart", no_final_bias), ("bart", no_scale),
@@ -254,7 +257,7 @@ REFUSED = [
     ("bert", "model_type", "roberta", "model_type is 'roberta'"), ("bert", "model_type", None, "model_type is None"),
     ("bert_mlm", "tie_word_embeddings", False, "tie_word_embeddings is False"),
     ("gpt2", "activation_function", "gelu", "is 'gelu', GPT2 has 'gelu_new' or 'gelu_pytorch_tanh'"),
-    ("gpt2", "n_inner", 5, "n_inner is 5"), ("gpt2", "scale_attn_weights", False, "scale_attn_weights"),
+    ("gpt2", "n_inner", 5, "of another shape"), ("gpt2", "scale_attn_weights", False, "scale_attn_weights"),
     ("gpt2", "scale_attn_by_inverse_layer_idx", True, "scale_attn_by_inverse"),
     ("gpt2", "architectures", ["GPT2ForSequenceClassification"], "describes GPT2ForSequenceClassification"),
     ("llama", "hidden_act", "gelu", "hidden_act is 'gelu', Llama has 'silu'"),
@@ -364,7 +367,7 @@ def test_what_is_saved_is_what_transformers_saves(tmp_path, name):
 
 @pytest.mark.parametrize("make", [MLP, GPT, lambda: Linear(2, 2), Transformer])
 def test_models_without_a_published_layout(tmp_path, make):
-    with pytest.raises(ValueError, match="no published layout|no layout|expected a GPT2"):
+    with pytest.raises(ValueError, match="no published layout|no layout|expected a GPT"):
         save_pretrained(make(), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
@@ -460,8 +463,9 @@ def test_a_file_that_is_no_gguf(tmp_path):
         from_pretrained(tmp_path / "model.safetensors")
 
 
-def test_gpt2_as_a_class_of_its_own():
-    model = GPT2(vocab_size=7, block_size=5, n_layer=1, n_head=2, n_embd=8, layer_norm_epsilon=0.1)
-    assert {block.mlp.activation for block in model.transformer["h"]} == {GPT2MLP.activation}
-    assert model.transformer["ln_f"].eps == 0.1 and isinstance(model, GPT)
+def test_a_gpt_with_gpt_2s_gelu_and_eps():
+    model = GPT(vocab_size=7, context_length=5, num_layers=2, num_heads=2, embed_dim=8, norm_eps=0.1)
+    assert {block.feed_forward.gelu.approximate for block in model.blocks} == {"none"}
+    assert {block.feed_forward.gelu.approximate for block in gpt_published.with_tanh_gelu(model).blocks} == {"tanh"}
+    assert {norm.eps for norm in (model.norm, *(n for b in model.blocks for n in (b.norm1, b.norm2)))} == {0.1}
     assert load_masked_lm.__doc__

@@ -19,10 +19,10 @@ from scratch import no_grad
 from scratch.cli import main
 from scratch.models.bert import Bert
 from scratch.models.bert import search as bert_search
-from scratch.models.bert.pretrained import save_pretrained as save_bert
+from scratch.models.bert.published import save_pretrained as save_bert
 from scratch.models.llama import Llama, chat
 from scratch.models.llama.decoder import Decoder
-from scratch.models.llama.pretrained import save_pretrained as save_llama
+from scratch.models.llama.published import save_pretrained as save_llama
 from scratch.random import manual_seed
 from scratch.tokenizers import train_bpe
 from scratch.weights import save_file

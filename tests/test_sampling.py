@@ -97,7 +97,7 @@ def test_top_k_is_a_whole_number():
 def language_models():
     sizes = {"vocab_size": 11, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1,
              "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 8}  # fmt: skip
-    yield gpt.generate, GPT(vocab_size=11, block_size=8, n_layer=1, n_head=1, n_embd=8)
+    yield gpt.generate, GPT(vocab_size=11, context_length=8, num_layers=1, num_heads=1, embed_dim=8)
     yield llama.generate, Llama(**sizes)
     yield llama.generate, Mixtral(**sizes, num_local_experts=2)
 
@@ -117,8 +117,8 @@ def test_language_models_say_that_their_scores_are_no_numbers(options, cache, va
 
 def test_the_step_is_named():
     """NaN at the fourth place: the prompt has two tokens, so that the third score is the first that sees it."""
-    model = GPT(vocab_size=11, block_size=8, n_layer=1, n_head=1, n_embd=8)
-    model.transformer["wpe"].weight.data[3] = NAN
+    model = GPT(vocab_size=11, context_length=8, num_layers=1, num_heads=1, embed_dim=8)
+    model.position_embedding.weight.data[3] = NAN
     for cache in (True, False):
         with np.errstate(all="ignore"), pytest.raises(ValueError, match="step 2: the scores of row 0"):
             gpt.generate(model, [[3, 4], [1]], 5, temperature=0, cache=cache)
@@ -230,9 +230,10 @@ def test_autoencoders():
     list(model.decoder.parameters())[-1].data[...] = NAN
     with pytest.raises(ValueError, match="decoder's picture has NaN or infinite values in row 0"):
         draw_images(model, settings, 2)
-    model = VQGenerator(VQVAE((1, 8, 8), width=4, blocks=1, codes=5, dim=3), classes=2, n_layer=1, n_head=1, n_embd=8)
+    first = VQVAE((1, 8, 8), width=4, blocks=1, codes=5, dim=3)
+    model = VQGenerator(first, classes=2, num_layers=1, num_heads=1, embed_dim=8)
     model.eval()
     assert draw_images(model, settings, 2)[0].shape == (3, 1, 8, 8)
-    model.prior.transformer["wpe"].weight.data[2] = NAN
+    model.prior.position_embedding.weight.data[2] = NAN
     with np.errstate(all="ignore"), pytest.raises(ValueError, match="step 2: the scores of row 0"):
         draw_images(model, settings, 2)

@@ -15,7 +15,7 @@ from scratch.models.vit import Dinov2, MaskedAutoencoder, VisionTransformer, ins
 from scratch.models.vit.masked import drawing, masked_loss, random_masks, take
 from scratch.models.vit.model import Attention
 from scratch.models.vit.positions import cubic, resize, resized
-from scratch.models.vit.pretrained import LayerScale, load_pretrained, translated
+from scratch.models.vit.published import LayerScale, load_pretrained, translated
 from scratch.models.vit.train import decayed_apart, summed_loss
 from scratch.module import Module
 from scratch.optim import AdamW

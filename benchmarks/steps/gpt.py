@@ -6,26 +6,26 @@ from collections.abc import Callable
 
 import numpy as np
 
-CONFIG = {"vocab_size": 65, "block_size": 64, "n_layer": 4, "n_head": 4, "n_embd": 128, "bias": False}
+CONFIG = {"vocab_size": 65, "context_length": 64, "num_layers": 4, "num_heads": 4, "embed_dim": 128, "bias": False}
 BATCH = 12
 ADAMW: dict = {"lr": 1e-3, "betas": (0.9, 0.99)}
 REFERENCE = "PyTorch, fused AdamW"
 
 
 def batch() -> tuple[np.ndarray, np.ndarray]:
-    text = np.random.default_rng(0).integers(0, CONFIG["vocab_size"], (BATCH, CONFIG["block_size"] + 1))
+    text = np.random.default_rng(0).integers(0, CONFIG["vocab_size"], (BATCH, CONFIG["context_length"] + 1))
     return text[:, :-1], text[:, 1:]
 
 
 def ours(shards: int) -> Callable[[], object]:
     from scratch.models.gpt import GPT
-    from scratch.models.gpt.train import decayed_apart, summed_loss
-    from scratch.optim import AdamW
+    from scratch.models.gpt.train import summed_loss
+    from scratch.optim import AdamW, weight_decay_groups
     from scratch.parallel import ShardedLoss
 
     x, y = batch()
     model = GPT(**CONFIG)
-    optimizer = AdamW(decayed_apart(model, 0.1), **ADAMW)
+    optimizer = AdamW(weight_decay_groups(model, 0.1), **ADAMW)
     loss_of = ShardedLoss(model, summed_loss, shards)
 
     def step():

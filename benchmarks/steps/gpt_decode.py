@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-CONFIG = {"vocab_size": 65, "block_size": 256, "n_layer": 4, "n_head": 4, "n_embd": 128, "bias": False}
+CONFIG = {"vocab_size": 65, "context_length": 256, "num_layers": 4, "num_heads": 4, "embed_dim": 128, "bias": False}
 TOKENS = 128
 REFERENCE = "PyTorch, cache"
 

@@ -1,4 +1,4 @@
-"""GPT in PyTorch, told independently, with the same names of parameters."""
+"""GPT in PyTorch, written independently, with the same names of parameters."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch.nn import functional as F
 
 
 class Attention(nn.Module):
-    def __init__(self, C: int, heads: int, bias: bool):
+    def __init__(self, C: int, num_heads: int, bias: bool):
         super().__init__()
-        self.c_attn = nn.Linear(C, 3 * C, bias=bias)
-        self.c_proj = nn.Linear(C, C, bias=bias)
-        self.heads = heads
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(C, C, bias=bias) for _ in range(4))
+        self.num_heads = num_heads
 
     def forward(self, x: torch.Tensor, past: list[torch.Tensor] | None = None) -> torch.Tensor:
-        """`past` holds keys and values of the tokens before, and is brought up to date."""
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.c_attn(x).chunk(3, dim=-1))
+        """`past` holds keys and values of earlier tokens, and is updated."""
+        projected = (self.q_proj(x), self.k_proj(x), self.v_proj(x))
+        q, k, v = (y.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y in projected)
         causal = True
         if past is not None:
             causal = not past
@@ -26,57 +26,58 @@ class Attention(nn.Module):
                 k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
             past[:] = [k, v]
         y = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-        return self.c_proj(y.transpose(1, 2).flatten(2))
+        return self.out_proj(y.transpose(1, 2).flatten(2))
 
 
-class Perceptron(nn.Module):
+class FeedForward(nn.Module):
     def __init__(self, C: int, bias: bool):
         super().__init__()
-        self.c_fc = nn.Linear(C, 4 * C, bias=bias)
-        self.c_proj = nn.Linear(4 * C, C, bias=bias)
+        self.up_proj = nn.Linear(C, 4 * C, bias=bias)
+        self.down_proj = nn.Linear(4 * C, C, bias=bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.c_proj(F.gelu(self.c_fc(x)))
+        return self.down_proj(F.gelu(self.up_proj(x)))
 
 
-class Layer(nn.Module):
-    def __init__(self, C: int, heads: int, bias: bool):
+class Block(nn.Module):
+    def __init__(self, C: int, num_heads: int, bias: bool):
         super().__init__()
-        self.ln_1, self.attn = nn.LayerNorm(C, bias=bias), Attention(C, heads, bias)
-        self.ln_2, self.mlp = nn.LayerNorm(C, bias=bias), Perceptron(C, bias)
+        self.norm1, self.attention = nn.LayerNorm(C, bias=bias), Attention(C, num_heads, bias)
+        self.norm2, self.feed_forward = nn.LayerNorm(C, bias=bias), FeedForward(C, bias)
 
     def forward(self, x: torch.Tensor, past: list[torch.Tensor] | None = None) -> torch.Tensor:
-        x = x + self.attn(self.ln_1(x), past)
-        return x + self.mlp(self.ln_2(x))
+        x = x + self.attention(self.norm1(x), past)
+        return x + self.feed_forward(self.norm2(x))
 
 
 class GPT(nn.Module):
-    def __init__(self, vocab_size: int, block_size: int, n_layer: int, n_head: int, n_embd: int, bias: bool = True):
+    def __init__(
+        self, vocab_size: int, context_length: int, embed_dim: int, num_layers: int, num_heads: int, bias: bool = True
+    ):
         super().__init__()
-        self.transformer = nn.ModuleDict({
-            "wte": nn.Embedding(vocab_size, n_embd),
-            "wpe": nn.Embedding(block_size, n_embd),
-            "h": nn.ModuleList(Layer(n_embd, n_head, bias) for _ in range(n_layer)),
-            "ln_f": nn.LayerNorm(n_embd, bias=bias),
-        })  # fmt: skip
-        self.lm_head = nn.Linear(n_embd, vocab_size, bias=False)
-        self.lm_head.weight = self.transformer["wte"].weight
+        self.token_embedding = nn.Embedding(vocab_size, embed_dim)
+        self.position_embedding = nn.Embedding(context_length, embed_dim)
+        self.blocks = nn.ModuleList(Block(embed_dim, num_heads, bias) for _ in range(num_layers))
+        self.norm = nn.LayerNorm(embed_dim, bias=bias)
+        self.lm_head = nn.Linear(embed_dim, vocab_size, bias=False)
+        self.lm_head.weight = self.token_embedding.weight
         for name, p in self.named_parameters():
             if p.ndim == 2:
-                nn.init.normal_(p, std=0.02 / math.sqrt(2 * n_layer) if "c_proj" in name else 0.02)
+                residual = "out_proj" in name or "down_proj" in name
+                nn.init.normal_(p, std=0.02 / math.sqrt(2 * num_layers) if residual else 0.02)
 
     def forward(self, tokens: torch.Tensor, caches: list[list[torch.Tensor]] | None = None) -> torch.Tensor:
-        t, T = self.transformer, tokens.shape[1]
+        T = tokens.shape[1]
         start = caches[0][0].shape[2] if caches and caches[0] else 0
-        x = t["wte"](tokens) + t["wpe"](torch.arange(start, start + T))
-        for i, layer in enumerate(t["h"]):
-            x = layer(x, caches[i] if caches is not None else None)
-        return self.lm_head(t["ln_f"](x))
+        x = self.token_embedding(tokens) + self.position_embedding(torch.arange(start, start + T))
+        for i, block in enumerate(self.blocks):
+            x = block(x, caches[i] if caches is not None else None)
+        return self.lm_head(self.norm(x))
 
     @torch.inference_mode()
     def greedy(self, prompt: torch.Tensor, count: int) -> torch.Tensor:
-        """The prompt (B, T) and the likeliest tokens after it, with keys and values kept."""
-        caches: list[list[torch.Tensor]] = [[] for _ in self.transformer["h"]]
+        """The prompt (B, T) followed by the most probable tokens, with a KV cache."""
+        caches: list[list[torch.Tensor]] = [[] for _ in self.blocks]
         text, new = prompt, prompt
         for _ in range(count):
             new = self(new, caches)[:, -1].argmax(dim=-1, keepdim=True)

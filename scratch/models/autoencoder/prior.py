@@ -54,17 +54,17 @@ def sample_codes(
 class VQGenerator(Module):
     """A VQ-VAE and the GPT that writes its codes, trained one after the other.
 
-    Args: classes: how many there are. n_layer, n_head, n_embd, dropout: of the GPT.
+    Args: classes: how many there are. num_layers, num_heads, embed_dim, dropout: of the GPT.
     """
 
     def __init__(
-        self, first: VQVAE, classes: int = 10, n_layer: int = 3, n_head: int = 4, n_embd: int = 96,
+        self, first: VQVAE, classes: int = 10, num_layers: int = 3, num_heads: int = 4, embed_dim: int = 96,
         dropout: float = 0.1,
     ):  # fmt: skip
         self.first, self.classes = first, classes
         self.K = len(first.quantizer.codebook)
         length = first.grid[0] * first.grid[1]
-        self.prior = GPT(self.K + classes, length, n_layer, n_head, n_embd, dropout)
+        self.prior = GPT(self.K + classes, length, embed_dim, num_layers, num_heads, dropout=dropout)
 
     def codes(self, x: np.ndarray) -> np.ndarray:
         """The codes of images.  Shapes: (B, C, H, W) → (B, H/4, W/4)"""

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scratch.models.bert.model import Bert
-from scratch.models.bert.pretrained import load_bert
+from scratch.models.bert.published import load_bert
 from scratch.tensor import no_grad
 from scratch.tokenizers import WordPiece, load_tokenizer
 from scratch.training.progress import say

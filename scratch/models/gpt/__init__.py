@@ -1,4 +1,4 @@
-"""GPT: a Transformer's decoder alone, trained to say what comes next."""
+"""GPT: a decoder-only Transformer, trained to predict the next token."""
 
 from scratch.models.gpt.model import GPT
 

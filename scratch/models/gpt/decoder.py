@@ -1,25 +1,23 @@
-"""Reading token by token: the forward pass of `model.py` on plain arrays, with a cache of keys and values.
+"""Generation token by token: the forward pass of `model.py` on plain arrays, with a KV cache.
 
-A new token asks all tokens before it, but they never ask back: what a token's features, keys and values are depends
-on what stands before it alone. So they are kept, and one more token costs one row in every matrix product:
+Because attention is causal, the keys and values of a position never change when more tokens are read. They are kept,
+and a new token costs one row in every matrix product:
 
-    without a cache   T rows again for every new token     O(T²) scores
-    with a cache      1 row                                O(T) scores, with the keys of the past
+    without a cache   T rows for every new token     O(T²) attention scores
+    with a cache      1 row                          O(T) attention scores
 
-For one row a call of NumPy costs more than the numbers in it. So there is no tape, and what is constant is worked
-into the weights when a Decoder is made. Layer norm subtracts the mean of x, whoever wrote it there: all that writes
-into x (embeddings, c_proj) is centred beforehand, the mean of x stays 0, and of the norm only the length is left,
+For a single row the overhead of a NumPy call exceeds the arithmetic. So nothing is recorded, and constants are folded
+into the weights when a Decoder is made. Layer norm subtracts the mean of x. If everything that adds to x (embeddings,
+out_proj, down_proj) is centred beforehand, the mean of x stays 0, and the norm only divides by the length:
 
-    ln(x) Wᵀ + b = x/ρ W′ᵀ + b′        ρ = √(x·x + C ε),  W′ = √C W · w_ln,  b′ = b + W b_ln
+    norm(x) Wᵀ + b = x/ρ W′ᵀ + b′        ρ = √(x·x + C ε),  W′ = √C W · w_norm,  b′ = b + W b_norm
 
-and q's scale 1/√hd goes into the rows of W_qkv that make q. GELU is read from a table. Tests hold all of it equal to
-`GPT.forward`.
+The queries' scale 1/√hd is folded into W_q, and GELU is read from a table. Tests compare everything with `GPT.forward`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -28,27 +26,26 @@ import numpy as np
 from scratch.activations import gelu
 from scratch.layers import LayerNorm, Linear
 from scratch.models.gpt.model import GPT, Block
-from scratch.tensor import Array, Tensor, as_tensor, no_grad
+from scratch.tensor import Array, as_tensor, no_grad
 
 
 class Decoder:
-    """A GPT that reads, keeps what it needs of the past, and scores the next token.
+    """A GPT with a KV cache: reads tokens and returns the logits of the next one.
 
-    Args: model: its weights are taken as they are now; dropout is left out. batch_size: rows B, each of which is a
-        text of its own, with a length of its own.
-    Attributes: lengths (B,): tokens read so far. blocks: their keys and values (B, nh, block_size, hd), made once.
+    Args: model: its weights are copied as they are now; there is no dropout. batch_size: rows B, each one a text of
+        its own length.
+    Attributes: lengths (B,): tokens read so far. blocks: their keys and values (B, nh, context_length, hd), made once.
     """
 
     def __init__(self, model: GPT, batch_size: int = 1):
         if batch_size < 1:
             raise ValueError(f"Decoder expected a batch_size of at least 1, got {batch_size}")
-        parts = model.transformer
-        self.block_size = model.block_size
+        self.context_length = model.context_length
         self.lengths = np.zeros(batch_size, np.intp)
-        self.token_rows = centred(parts["wte"].weight.data)
-        self.position_rows = centred(parts["wpe"].weight.data)
-        self.blocks = [DecoderBlock(block, batch_size, model.block_size) for block in parts["h"]]
-        self.head = Affine(model.lm_head, parts["ln_f"])
+        self.token_rows = centred(model.token_embedding.weight.data)
+        self.position_rows = centred(model.position_embedding.weight.data)
+        self.blocks = [DecoderBlock(block, batch_size, model.context_length) for block in model.blocks]
+        self.head = Affine([model.lm_head], model.norm)
 
     def reset(self) -> None:
         """Forget what was read; the arrays are kept."""
@@ -67,8 +64,8 @@ class Decoder:
         tokens, positions, counts = unpadded(tokens, counts, self.lengths, len(self.token_rows))
         T = tokens.shape[1]
         longest = int((self.lengths + counts).max())
-        if longest > self.block_size:
-            raise ValueError(f"Decoder: {longest} tokens are more than the context of {self.block_size}")
+        if longest > self.context_length:
+            raise ValueError(f"Decoder: {longest} tokens are more than the context of {self.context_length}")
         seen = int(positions.max()) + 1
         together = T == 1 and int(positions.min()) + 1 == seen  # a token a row, at one place: nothing is later
         hidden = None if together else np.arange(seen) > positions[:, None, :, None]  # (B, 1, T, seen)
@@ -76,7 +73,7 @@ class Decoder:
         x = self.token_rows[tokens.reshape(-1)] + self.position_rows[positions.reshape(-1)]  # (B·T, C)
         for block in self.blocks:
             x += block.attend(x, positions, seen, hidden)
-            x += block.think(x)
+            x += block.feed_forward(x)
         self.lengths += counts
         return self.head(x if T == 1 else x[T - 1 :: T])
 
@@ -107,21 +104,23 @@ def unpadded(tokens: Any, counts: Any, lengths: Array, vocab_size: int) -> tuple
 
 
 class DecoderBlock:
-    """The two parts of `Block` for new rows x (B·T, C), and the keys and values of all rows so far."""
+    """`Block` for new rows x (B·T, C), and the keys and values of all rows so far."""
 
-    def __init__(self, block: Block, batch_size: int, block_size: int):
-        attn, mlp = block.attn, block.mlp
-        C = attn.c_proj.weight.shape[0]
-        nh, hd = attn.n_head, C // attn.n_head
-        self.qkv, self.out = Affine(attn.c_attn, block.ln_1), Affine(attn.c_proj, centre=True)
-        self.fc, self.proj = Affine(mlp.c_fc, block.ln_2), Affine(mlp.c_proj, centre=True)
-        self.activation = mlp.activation
+    def __init__(self, block: Block, batch_size: int, context_length: int):
+        attention, feed_forward = block.attention, block.feed_forward
+        C, nh = attention.out_proj.weight.shape[0], attention.num_heads
+        hd = C // nh
+        self.qkv = Affine([attention.q_proj, attention.k_proj, attention.v_proj], block.norm1)
         self.qkv.weight[:C] /= math.sqrt(hd)
         self.qkv.bias[:C] /= math.sqrt(hd)
-        self.keys, self.values = (np.zeros((batch_size, nh, block_size, hd), self.qkv.weight.dtype) for _ in range(2))
+        self.out = Affine([attention.out_proj], centre=True)
+        self.up, self.down = Affine([feed_forward.up_proj], block.norm2), Affine([feed_forward.down_proj], centre=True)
+        self.gelu = feed_forward.gelu
+        shape = (batch_size, nh, context_length, hd)
+        self.keys, self.values = (np.zeros(shape, self.qkv.weight.dtype) for _ in range(2))
 
     def attend(self, x: Array, positions: Array, seen: int, hidden: Array | None) -> Array:
-        """attention(ln_1(x)), keeping the new keys and values at `positions` (B, T) among the first `seen`"""
+        """attention(norm1(x)), storing the new keys and values at `positions` (B, T) among the first `seen`"""
         (B, T), (nh, _, hd) = positions.shape, self.keys.shape[1:]
         qkv = self.qkv(x).reshape(B, T, 3, nh, hd)
         if hidden is None:
@@ -139,26 +138,27 @@ class DecoderBlock:
         y /= np.add.reduce(weights, axis=3, keepdims=True)
         return self.out(y.swapaxes(1, 2).reshape(B * T, nh * hd))
 
-    def think(self, x: Array) -> Array:
-        """mlp(ln_2(x))"""
-        return self.proj(gelu_from_table(self.fc(x), self.activation))
+    def feed_forward(self, x: Array) -> Array:
+        """feed_forward(norm2(x))"""
+        return self.down(gelu_from_table(self.up(x), self.gelu.approximate))
 
 
 class Affine:
-    """x W′ᵀ + b′: a linear layer with the norm before it worked in.
+    """x W′ᵀ + b′: linear layers with one input as one matrix, the norm before them folded in.
 
-    `centre` takes the mean out of what it writes: W′ and b′ less their mean over the outputs.
+    `centre` subtracts the mean of the output from it: W′ and b′ less their means over the outputs.
     """
 
-    def __init__(self, layer: Linear, norm: LayerNorm | None = None, centre: bool = False):
-        W, C = layer.weight.data, layer.weight.shape[1]
-        b = np.zeros(len(W), W.dtype) if layer.bias is None else layer.bias.data.copy()
+    def __init__(self, layers: list[Linear], norm: LayerNorm | None = None, centre: bool = False):
+        W = np.concatenate([layer.weight.data for layer in layers])  # (out, in)
+        b = np.concatenate([np.zeros(layer.out_features, W.dtype) if layer.bias is None else layer.bias.data
+                            for layer in layers])  # fmt: skip
         self.eps: Array | None = None
         if norm is not None:
             b = b if norm.bias is None else b + W @ norm.bias.data
-            W = W * (as_tensor(norm.weight).data * math.sqrt(C))
-            self.eps = np.array(C * norm.eps, W.dtype)
-        self.weight = W - W.mean(axis=0) if centre else W  # (out, in)
+            W = W * (as_tensor(norm.weight).data * math.sqrt(W.shape[1]))
+            self.eps = np.array(W.shape[1] * norm.eps, W.dtype)
+        self.weight = W - W.mean(axis=0) if centre else W
         self.bias = b - b.mean() if centre else b
 
     def __call__(self, x: Array) -> Array:
@@ -177,7 +177,7 @@ def centred(rows: Array) -> Array:
 
 
 @cache
-def gelu_table(dtype: np.dtype, activation: Callable[[Any], Tensor] = gelu) -> tuple[Array, Array]:
+def gelu_table(dtype: np.dtype, approximate: str = "none") -> tuple[Array, Array]:
     """GELU as PIECES straight pieces a + s x from −REACH to REACH: all a, all s.
 
     A chord is off by at most h²/8 max |gelu″| = (16 / 32768)²/8 · 2 φ(0) = 2.4e-8. Beyond the ends the outermost
@@ -185,7 +185,7 @@ def gelu_table(dtype: np.dtype, activation: Callable[[Any], Tensor] = gelu) -> t
     """
     x = np.linspace(-REACH, REACH, PIECES + 1)
     with no_grad():
-        y = activation(x).data
+        y = gelu(x, approximate).data
     slope = np.diff(y) / np.diff(x)
     slope[0], slope[-1] = 0, 1
     start = y[:-1] - slope * x[:-1]
@@ -196,9 +196,9 @@ def gelu_table(dtype: np.dtype, activation: Callable[[Any], Tensor] = gelu) -> t
 REACH, PIECES = 8, 32768
 
 
-def gelu_from_table(x: Array, activation: Callable[[Any], Tensor] = gelu) -> Array:
+def gelu_from_table(x: Array, approximate: str = "none") -> Array:
     """GELU in seven calls of NumPy; the formula needs some thirty, which a single row feels."""
-    start, slope = gelu_table(x.dtype, activation)
+    start, slope = gelu_table(x.dtype, approximate)
     place = x * (PIECES / (2 * REACH))
     place += PIECES // 2
     piece = place.astype(np.intp)

@@ -2,8 +2,8 @@
 
     p = softmax(logits / temperature)        cut to the k likeliest, or to the smallest set of probability top_p
 
-Up to `block_size` tokens a cache of keys and values makes every step cheap. Beyond it the text slides through the
-window: the last `block_size` tokens are read anew for every further one, as nanoGPT does. Positions are learned for
+Up to `context_length` tokens a cache of keys and values makes every step cheap. Beyond it the text slides through the
+window: the last `context_length` tokens are read anew for every further one, as nanoGPT does. Positions are learned for
 places in the window, and every token has moved by one, so that nothing kept would still be right.
 """
 
@@ -16,9 +16,10 @@ import numpy as np
 
 from scratch.models.gpt.decoder import Decoder
 from scratch.models.gpt.model import GPT
+from scratch.module import evaluating
 from scratch.random import generator
 from scratch.sampling import check_scores, draw
-from scratch.tensor import Array, no_grad
+from scratch.tensor import Array
 
 Prompts = Array | Sequence[Any]
 
@@ -137,7 +138,7 @@ def distribution(
 
 def _cached(model: GPT, texts: list[list[int]]) -> Generator[Array, Array, None]:
     """Receives the chosen tokens (B,), yields the scores of the next ones (B, V)."""
-    size = model.block_size
+    size = model.context_length
     decoder = Decoder(model, len(texts))
     logits = decoder.read(*padded([text[-size:] for text in texts]))
     while True:
@@ -153,15 +154,10 @@ def _cached(model: GPT, texts: list[list[int]]) -> Generator[Array, Array, None]
 
 def _uncached(model: GPT, texts: list[list[int]]) -> Generator[Array, Array, None]:
     """The same by `GPT.forward`, which the cache is compared with."""
-    training = model.training
     while True:
-        tokens, counts = padded([text[-model.block_size :] for text in texts])
-        model.eval()
-        try:
-            with no_grad():
-                logits = model(tokens).data[np.arange(len(texts)), counts - 1]
-        finally:
-            model.train(training)
+        tokens, counts = padded([text[-model.context_length :] for text in texts])
+        with evaluating(model):
+            logits = model(tokens).data[np.arange(len(texts)), counts - 1]
         chosen = yield logits
         for text, token in zip(texts, chosen, strict=True):
             text.append(int(token))

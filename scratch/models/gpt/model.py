@@ -1,21 +1,17 @@
-"""GPT: the decoder of "Attention Is All You Need" alone, as GPT-2 builds it and nanoGPT tells it.
+"""GPT: a decoder-only Transformer language model, as in GPT-2 (Radford et al. 2019).
 
-    x = wte[tokens] + wpe[0 … T−1]                                               (B, T, C)
-    x ← x + attention(ln_1(x)),   x ← x + mlp(ln_2(x))        n_layer times      (B, T, C)
-    logits = ln_f(x) wteᵀ                                                        (B, T, V)
+    x = token_embedding[tokens] + position_embedding[0 … T−1]                             (B, T, C)
+    x ← x + attention(norm1(x)),   x ← x + feed_forward(norm2(x))       num_layers times  (B, T, C)
+    logits = norm(x) · token_embeddingᵀ                                                   (B, T, V)
 
-What is different from the encoder–decoder (Vaswani et al. 2017), with where it stands below:
+Changes from the encoder–decoder of Vaswani et al. (2017), and where they are:
 
-    no encoder, no cross-attention: a block has two parts, not three             Block
-    every token sees itself and what came before (also the decoder's rule)       CausalSelfAttention: is_causal=True
-    the norm stands before each part, the sum stays untouched (pre-norm)         Block.forward
-    so one more norm is needed at the end                                        GPT: ln_f
-    positions are learned rows, not sines                                        GPT: wpe
-    GELU for ReLU                                                                MLP
-    the head is the embedding, transposed; the embedding is not scaled by √C     GPT: lm_head
-    weights from N(0, 0.02²), those that write into the sum smaller              GPT.initialise
-
-Source: Radford et al. 2019 (GPT-2), with the state keys of nanoGPT and PyTorch's exact GELU, as nanoGPT has it.
+    no encoder and no cross-attention: a block has two sublayers           Block
+    layer norm before each sublayer (pre-norm)                             Block.forward
+    one more layer norm after the last block                               GPT.norm
+    learned position embeddings instead of sinusoidal ones                 GPT.position_embedding
+    GELU instead of ReLU                                                   FeedForward
+    weights from N(0, 0.02²), smaller for layers that add to x             GPT.init_weights
 """
 
 from __future__ import annotations
@@ -25,141 +21,154 @@ from typing import Any
 
 import numpy as np
 
-from scratch.activations import gelu
+from scratch.activations import GELU
 from scratch.initializers import normal
-from scratch.layers import Dropout, Embedding, LayerNorm, Linear, packed_attention
+from scratch.layers import (
+    Dropout,
+    Embedding,
+    LayerNorm,
+    Linear,
+    merge_heads,
+    scaled_dot_product_attention,
+    split_heads,
+)
+from scratch.messages import require_positive
 from scratch.module import Module
 from scratch.tensor import Tensor, as_tensor
 
 
-class CausalSelfAttention(Module):
-    """Every token looks at itself and at those before it, n_head times at once.
+class Attention(Module):
+    """Causal multi-head self-attention: each token attends to itself and to earlier tokens.
 
-        q, k, v = x W_qkvᵀ + b        y = concat over heads(softmax(q kᵀ / √hd, j ≤ i) v) W_oᵀ + b
+        q, k, v = x W_qᵀ, x W_kᵀ, x W_vᵀ
+        y = concat over heads(softmax(q kᵀ / √hd + causal mask) v) W_oᵀ
 
-    Shapes: (B, T, C) → the same; a head has hd = C / n_head features. Raises ValueError if n_head does not divide C.
+    Shapes: (B, T, C) → (B, T, C), with head size hd = C / num_heads.
+    Raises ValueError if num_heads does not divide embed_dim.
     """
 
-    def __init__(self, n_embd: int, n_head: int, dropout: float = 0.0, bias: bool = True):
-        if n_embd < 1 or n_head < 1 or n_embd % n_head:
-            raise ValueError(f"GPT expected n_embd to be a multiple of n_head, got {n_embd} and {n_head}")
-        self.n_head = n_head
-        self.c_attn = Linear(n_embd, 3 * n_embd, bias)
-        self.c_proj = Linear(n_embd, n_embd, bias)
-        self.attn_dropout = Dropout(dropout)
-        self.resid_dropout = Dropout(dropout)
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+    ):
+        if min(embed_dim, num_heads) < 1 or embed_dim % num_heads:
+            raise ValueError(f"embed_dim must be a multiple of num_heads, got {embed_dim} and {num_heads}")
+        self.num_heads = num_heads
+        self.q_proj = Linear(embed_dim, embed_dim, bias)
+        self.k_proj = Linear(embed_dim, embed_dim, bias)
+        self.v_proj = Linear(embed_dim, embed_dim, bias)
+        self.out_proj = Linear(embed_dim, embed_dim, bias)
+        self.attention_dropout = Dropout(dropout)
+        self.residual_dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.resid_dropout(self.c_proj(self.attend(self.c_attn(x))))
-
-    def attend(self, qkv: Tensor) -> Tensor:
-        """The n_head attentions beside each other: `scaled_dot_product_attention`, heads cut out and merged as views.
-
-        Shapes: (B, T, 3C) → (B, T, C).
-        """
-        p = self.attn_dropout.p if self.training else 0.0
-        return packed_attention(qkv, num_heads=self.n_head, dropout_p=p, is_causal=True)
+        q = split_heads(self.q_proj(x), self.num_heads)  # (B, nh, T, hd)
+        k = split_heads(self.k_proj(x), self.num_heads)  # (B, nh, T, hd)
+        v = split_heads(self.v_proj(x), self.num_heads)  # (B, nh, T, hd)
+        p = self.attention_dropout.p if self.training else 0.0
+        y = scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)  # (B, nh, T, hd)
+        return self.residual_dropout(self.out_proj(merge_heads(y)))  # (B, T, C)
 
 
-class MLP(Module):
-    """y = GELU(x W₁ᵀ + b₁) W₂ᵀ + b₂: every token for itself, through a layer four times as wide.
+class FeedForward(Module):
+    """Two linear layers with a GELU between them, applied to each token: y = gelu(x W_upᵀ) W_downᵀ
 
-    Shapes: (B, T, C) → the same.
+    Shapes: (B, T, C) → (B, T, C).
     """
 
-    def __init__(self, n_embd: int, dropout: float = 0.0, bias: bool = True):
-        self.c_fc = Linear(n_embd, 4 * n_embd, bias)
-        self.c_proj = Linear(4 * n_embd, n_embd, bias)
+    def __init__(self, embed_dim: int, ffn_dim: int, dropout: float = 0.0, bias: bool = True):
+        self.up_proj = Linear(embed_dim, ffn_dim, bias)
+        self.gelu = GELU()
+        self.down_proj = Linear(ffn_dim, embed_dim, bias)
         self.dropout = Dropout(dropout)
 
-    @staticmethod
-    def activation(x: Tensor) -> Tensor:
-        return gelu(x)
-
     def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(self.c_proj(self.activation(self.c_fc(x))))
+        x = self.gelu(self.up_proj(x))  # (B, T, ffn_dim)
+        return self.dropout(self.down_proj(x))  # (B, T, C)
 
 
 class Block(Module):
-    """x ← x + attention(ln_1(x)),  x ← x + mlp(ln_2(x)).  Shapes: (B, T, C) → the same."""
+    """x ← x + attention(norm1(x)),  x ← x + feed_forward(norm2(x)).  Shapes: (B, T, C) → (B, T, C)"""
 
-    def __init__(self, n_embd: int, n_head: int, dropout: float = 0.0, bias: bool = True):
-        self.ln_1 = LayerNorm(n_embd, bias=bias)
-        self.attn = CausalSelfAttention(n_embd, n_head, dropout, bias)
-        self.ln_2 = LayerNorm(n_embd, bias=bias)
-        self.mlp = MLP(n_embd, dropout, bias)
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        ffn_dim: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        norm_eps: float = 1e-5,
+    ):
+        self.norm1 = LayerNorm(embed_dim, norm_eps, bias=bias)
+        self.attention = Attention(embed_dim, num_heads, dropout, bias)
+        self.norm2 = LayerNorm(embed_dim, norm_eps, bias=bias)
+        self.feed_forward = FeedForward(embed_dim, ffn_dim, dropout, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.ln_1(x))
-        return x + self.mlp(self.ln_2(x))
+        x = x + self.attention(self.norm1(x))
+        return x + self.feed_forward(self.norm2(x))
 
 
 class GPT(Module):
-    """A language model: at every place, scores for the token that comes next.
+    """A language model: for every position, the logits of the next token.
 
-    Args: vocab_size: tokens. block_size: the longest sequence it can read. n_layer: blocks. n_head: heads of each.
-        n_embd: features of a token. dropout: share of features set to zero in training, after the embedding, in the
-        attention weights, and of what each part adds. bias: whether linear layers and norms have one.
-    Shapes: tokens (B, T), whole numbers, 1 ≤ T ≤ block_size → logits (B, T, vocab_size).
-    Raises ValueError for other shapes, a T out of that range, and a token outside 0 … vocab_size − 1.
+    Args: vocab_size V. context_length: the longest sequence. embed_dim C. num_layers: blocks.
+        num_heads: of each attention.
+        ffn_dim: hidden units of the feed-forward network, 4 · embed_dim by default.
+        dropout: probability after the embedding, on attention weights, and on each sublayer's output.
+        bias: in linear layers and norms. norm_eps: added to variances.
+    Shapes: token indices (B, T), 1 ≤ T ≤ context_length → logits (B, T, V).
+    Raises ValueError for other shapes, sizes below 1, and token indices outside 0 … V − 1.
     """
 
     def __init__(
         self,
         vocab_size: int = 65,
-        block_size: int = 64,
-        n_layer: int = 4,
-        n_head: int = 4,
-        n_embd: int = 128,
+        context_length: int = 64,
+        embed_dim: int = 128,
+        num_layers: int = 4,
+        num_heads: int = 4,
+        ffn_dim: int | None = None,
         dropout: float = 0.0,
         bias: bool = True,
+        norm_eps: float = 1e-5,
     ):
-        if min(vocab_size, block_size, n_layer) < 1:
-            raise ValueError(
-                f"GPT expected sizes of at least 1, got {vocab_size=}, {block_size=}, {n_layer=}".replace("=", " ")
-            )
-        self.block_size = block_size
-        self.transformer: dict[str, Any] = {
-            "wte": Embedding(vocab_size, n_embd),
-            "wpe": Embedding(block_size, n_embd),
-            "drop": Dropout(dropout),
-            "h": [Block(n_embd, n_head, dropout, bias) for _ in range(n_layer)],
-            "ln_f": LayerNorm(n_embd, bias=bias),
-        }
-        self.lm_head = Linear(n_embd, vocab_size, bias=False)
-        self.lm_head.weight = self.transformer["wte"].weight  # one matrix reads tokens in and scores them
-        self.initialise()
+        ffn_dim = 4 * embed_dim if ffn_dim is None else ffn_dim
+        require_positive("GPT", vocab_size=vocab_size, context_length=context_length, num_layers=num_layers)
+        self.context_length = context_length
+        self.token_embedding = Embedding(vocab_size, embed_dim)
+        self.position_embedding = Embedding(context_length, embed_dim)
+        self.dropout = Dropout(dropout)
+        self.blocks = [Block(embed_dim, num_heads, ffn_dim, dropout, bias, norm_eps) for _ in range(num_layers)]
+        self.norm = LayerNorm(embed_dim, norm_eps, bias=bias)
+        self.lm_head = Linear(embed_dim, vocab_size, bias=False)
+        self.lm_head.weight = self.token_embedding.weight  # weight tying
+        self.init_weights()
 
-    def initialise(self) -> None:
-        """Weights from N(0, 0.02²), biases 0; c_proj's from N(0, 0.02²/2n): 2n of them add to x, which thus keeps
-        its size (GPT-2, section 2.3)."""
-        n = len(self.transformer["h"])
+    def init_weights(self) -> None:
+        """Weights from N(0, 0.02²), biases 0. The 2n projections that add to x get 0.02 / √(2n), so that the variance
+        of x does not grow with the number of layers n (GPT-2, section 2.3)."""
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
-                std = 0.02 / math.sqrt(2 * n) if name.endswith("c_proj.weight") else 0.02
+                residual = name.endswith(("out_proj.weight", "down_proj.weight"))
+                std = 0.02 / math.sqrt(2 * len(self.blocks)) if residual else 0.02
                 parameter.data[...] = normal(parameter.shape, std=std)
             elif name.endswith("bias"):
                 parameter.data[...] = 0
 
     def forward(self, tokens: Any) -> Tensor:
-        return self.lm_head(self.transformer["ln_f"](self.features(tokens)))
-
-    def features(self, tokens: Any) -> Tensor:
-        """What the last block leaves, before the final norm.  Shapes: (B, T) → (B, T, C)"""
-        x = self.embed(tokens)
-        for block in self.transformer["h"]:
+        x = self.embed(tokens)  # (B, T, C)
+        for block in self.blocks:
             x = block(x)
-        return x
+        return self.lm_head(self.norm(x))  # (B, T, V)
 
     def embed(self, tokens: Any) -> Tensor:
-        """Token plus position.  Shapes: (B, T) → (B, T, C)"""
+        """Token embedding plus position embedding.  Shapes: (B, T) → (B, T, C)"""
         tokens = as_tensor(tokens)
-        if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= self.block_size:
-            raise ValueError(f"GPT expected tokens of shape (B, T) with T from 1 to {self.block_size}, its context, "
-                             f"got {tokens.shape}")  # fmt: skip
-        parts = self.transformer
-        return parts["drop"](parts["wte"](tokens) + parts["wpe"](np.arange(tokens.shape[1])))
-
-    def get_num_params(self, non_embedding: bool = True) -> int:
-        """How many numbers it trains; as nanoGPT counts, without the positions unless asked for all."""
-        return self.count_parameters() - (self.transformer["wpe"].weight.size if non_embedding else 0)
+        if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= self.context_length:
+            raise ValueError(f"expected tokens (B, T) with 1 ≤ T ≤ {self.context_length}, got shape {tokens.shape}")
+        positions = np.arange(tokens.shape[1])
+        return self.dropout(self.token_embedding(tokens) + self.position_embedding(positions))

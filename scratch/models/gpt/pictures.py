@@ -38,8 +38,8 @@ def draw_all(folder: Path, log: Sequence[Mapping[str, Any]], model: GPT, task: T
 
 def look_into(model: GPT, tokenizer: CharTokenizer, line: str, phrase: str | None = None) -> dict[str, Any]:
     """{name: figure}: what comes next in a line, block by block; and every head, reading a shorter phrase of it."""
-    line = line[: model.block_size]
-    phrase = line[:13] if phrase is None else phrase[: model.block_size]
+    line = line[: model.context_length]
+    phrase = line[:13] if phrase is None else phrase[: model.context_length]
     return {
         "lens": draw_lens(model, tokenizer, line),
         "next_token": draw_next_token(model, tokenizer, line),
@@ -49,7 +49,7 @@ def look_into(model: GPT, tokenizer: CharTokenizer, line: str, phrase: str | Non
 
 def draw_lens(model: GPT, tokenizer: CharTokenizer, line: str) -> Any:
     """The likeliest next character at every place, read from the stream after every block."""
-    lens = logit_lens(model, tokenizer.encode(line))  # (1 + n_layer, T, V)
+    lens = logit_lens(model, tokenizer.encode(line))  # (1 + num_layers, T, V)
     names = ["embedding", *(f"block {i}" for i in range(1, len(lens)))]
     best = lens.argmax(axis=-1)
     return viz.token_grid(

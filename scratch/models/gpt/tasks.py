@@ -35,9 +35,9 @@ class Text:
         sizes = " / ".join(f"{len(part):,}" for part in (self.train, self.validation, self.test) if len(part))
         return f"{sizes} characters, {len(self.tokenizer)} different"
 
-    def pairs(self, part: np.ndarray, block_size: int, batch_size: int = 64) -> Pairs:
+    def pairs(self, part: np.ndarray, context_length: int, batch_size: int = 64) -> Pairs:
         """All of it in windows side by side, for evaluation."""
-        return windows_in_order(part, block_size, batch_size)
+        return windows_in_order(part, context_length, batch_size)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Questions:
         y[:, : self.given - 1] = IGNORED
         return x, y
 
-    def pairs(self, part: np.ndarray, block_size: int, batch_size: int = 500) -> Pairs:
+    def pairs(self, part: np.ndarray, context_length: int, batch_size: int = 500) -> Pairs:
         x, y = self.shifted(part)
         return ((x[i : i + batch_size], y[i : i + batch_size]) for i in range(0, len(x), batch_size))
 

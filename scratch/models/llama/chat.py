@@ -23,7 +23,7 @@ from scratch.console import say, write
 from scratch.models.gpt.generate import choose
 from scratch.models.llama.decoder import Decoder
 from scratch.models.llama.model import Llama
-from scratch.models.llama.pretrained import from_pretrained
+from scratch.models.llama.published import from_pretrained
 from scratch.tokenizers import ByteLevelBPE, TextStream, chat_tokens, load_tokenizer
 from scratch.tokenizers.chat import STOP, SYSTEM, turn_tokens
 

@@ -2,6 +2,6 @@
 
 from scratch.models.vit.masked import MaskedAutoencoder
 from scratch.models.vit.model import VisionTransformer
-from scratch.models.vit.pretrained import Dinov2
+from scratch.models.vit.published import Dinov2
 
 __all__ = ["Dinov2", "MaskedAutoencoder", "VisionTransformer"]
