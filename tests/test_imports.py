@@ -49,6 +49,7 @@ LAZY = {
     "tyro": ("*",),
     "rich": ("*",),
     "matplotlib": ("viz", "viz.*"),
+    "PIL": ("viz.films",),  # Pillow, which matplotlib requires
 }
 
 
