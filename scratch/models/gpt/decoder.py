@@ -91,12 +91,15 @@ def unpadded(tokens: Any, counts: Any, lengths: Array, vocab_size: int) -> tuple
         raise ValueError(f"Decoder expected whole numbers of shape ({B}, T), T at least 1, got {tokens.dtype} "
                          f"{tokens.shape}")  # fmt: skip
     T = tokens.shape[1]
-    counts = np.full(B, T) if counts is None else np.asarray(counts)
+    padded = counts is not None
+    counts = np.asarray(counts) if padded else np.full(B, T)
     if counts.shape != (B,) or counts.dtype.kind not in "iu" or counts.min() < 1 or counts.max() > T:
         raise ValueError(f"Decoder expected counts of shape ({B},) from 1 to {T}, got {counts}")
     counts = counts.astype(np.intp)
-    column = np.minimum(np.arange(T), counts[:, None] - 1)
-    tokens = np.take_along_axis(tokens, column, axis=1)
+    column = np.arange(T)[None]
+    if padded:
+        column = np.minimum(column, counts[:, None] - 1)
+        tokens = np.take_along_axis(tokens, column, axis=1)
     low, high = int(tokens.min()), int(tokens.max())
     if low < 0 or high >= V:
         raise ValueError(f"Decoder expected tokens from 0 to {V - 1}, got {low} to {high}")
