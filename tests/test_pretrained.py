@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import random
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from scratch.models.transformer import Transformer, bart, beam_search, greedy
 from scratch.models.transformer.cache import CachedDecoder
 from scratch.pretrained import from_pretrained, save_pretrained
 from scratch.weights import load_file, load_folder, read_json, save_file
-from tests.damage import mutated
 from tests.gguf import gguf_bytes
 
 with np.load(Path(__file__).parent / "reference" / "pretrained.npz") as _file:
@@ -325,24 +323,6 @@ def test_a_folder_without_files(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config_of("bert")))
     with pytest.raises(FileNotFoundError, match=r"expected one of model\.safetensors"):
         from_pretrained(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["bert_mlm", "gpt2", "llama", "bart"])
-def test_damage_is_one_clear_error_or_a_model(tmp_path, name):
-    """100 damaged configs and 100 damaged headers of each: never a crash, never weights of other shapes."""
-    folder, rng, refused = folder_of(tmp_path, name), random.Random(len(name)), 0
-    for file, head in (("config.json", None), ("model.safetensors", 1500)):
-        good = (folder / file).read_bytes()
-        for _ in range(100):
-            (folder / file).write_bytes(mutated(good[:head], rng) + (good[head:] if head else b""))
-            try:
-                model = from_pretrained(folder)
-                assert model.count_parameters() < 100_000
-            except ValueError as error:
-                refused += 1
-                assert str(folder) in str(error) and len(str(error)) < 1500
-        (folder / file).write_bytes(good)
-    assert 100 < refused < 200
 
 
 # -- the way back -----------------------------------------------------------------------------------------------

@@ -16,34 +16,32 @@ from scratch.module import Buffer, Module
 from scratch.tensor import Parameter
 from scratch.weights import load_pth, pickle_names
 from scratch.weights.npz_file import read_npz
-from tests.test_weights import (
+from tests.attack.assembly import (
     SIX,
     archive,
     call,
     dict_of,
     integer,
-    name,
+    named,
     pth,
-    read,
-    refusal,
-    same,
     storage,
     tensor,
     text,
     tuple_of,
-)  # fmt: skip
+)
+from tests.test_weights import read, refusal, same
 
 assert read  # the fixture
 
 # -- by hand: every argument of every call ---------------------------------------------------------------------------
 
-HOOKS = call(name("collections", "OrderedDict"))
+HOOKS = call(named("collections", "OrderedDict"))
 TRUE, FALSE = b"\x88", b"\x89"
 
 
 def rebuilt(function: str, *arguments: bytes, kind: str = "FloatStorage") -> bytes:
     place = storage(3, kind), integer(0), tuple_of(integer(3)), tuple_of(integer(1))
-    return call(name("torch._utils", f"_rebuild_{function}"), *place, *arguments)
+    return call(named("torch._utils", f"_rebuild_{function}"), *place, *arguments)
 
 
 def bits(**values: bytes) -> bytes:
@@ -84,7 +82,7 @@ def test_bits_that_negate_and_conjugate(read, kind, stored, metadata, expected):
         ("tensor_v2", (), "FloatStorage", "to call torch._utils._rebuild_tensor_v2"),
         ("tensor", (FALSE,), "FloatStorage", "to call torch._utils._rebuild_tensor with"),
         ("tensor_v3", (FALSE, HOOKS), "FloatStorage", "to call torch._utils._rebuild_tensor_v3"),
-        ("tensor_v3", (FALSE, HOOKS, name("torch", "Size")), "FloatStorage", "to call torch._utils._rebuild_tensor_v3"),
+        ("tensor_v3", (FALSE, HOOKS, named("torch", "Size")), "FloatStorage", "_rebuild_tensor_v3"),
         ("tensor_v3", (FALSE, HOOKS, text("torch.int8")), "FloatStorage", "to call torch._utils._rebuild_tensor_v3"),
         ("parameter", (), "FloatStorage", "to call torch._utils._rebuild_parameter with"),
     ],
@@ -97,39 +95,39 @@ def test_calls_around_a_tensor(read):
     """A tensor of four arguments (before 0.4), a parameter with attributes, one with attributes, one of a device."""
     v2 = rebuilt("tensor_v2", FALSE, HOOKS)
     attributes = dict_of(note=text("x"))
-    class_, function = name("torch", "Tensor"), name("torch._utils", "_rebuild_tensor_v2")
+    class_, function = named("torch", "Tensor"), named("torch._utils", "_rebuild_tensor_v2")
     place = storage(3), integer(0), tuple_of(integer(3)), tuple_of(integer(1))
-    with_note = call(name("torch._tensor", "_rebuild_from_type_v2"), function, class_,
+    with_note = call(named("torch._tensor", "_rebuild_from_type_v2"), function, class_,
                      tuple_of(*place, FALSE, HOOKS, bits(neg=TRUE)), attributes)  # fmt: skip
-    device = name("torch._utils", "_rebuild_device_tensor_from_cpu_tensor")
+    device = named("torch._utils", "_rebuild_device_tensor_from_cpu_tensor")
     body = dict_of(
         old=rebuilt("tensor"),
-        state=call(name("torch._utils", "_rebuild_parameter_with_state"), v2, TRUE, HOOKS, attributes),
+        state=call(named("torch._utils", "_rebuild_parameter_with_state"), v2, TRUE, HOOKS, attributes),
         note=with_note,
-        device=call(device, v2, name("torch", "float32"), text("xla:0"), FALSE),
+        device=call(device, v2, named("torch", "float32"), text("xla:0"), FALSE),
     )
     loaded = read(pth(body, REAL.tobytes()))
     assert list(loaded) == ["old", "state", "note", "device"]
     for key in ("old", "state", "device"):
         same(loaded[key], REAL)
     same(loaded["note"], -REAL)
-    refusal(read, pth(call(device, v2, name("torch", "float16"), text("xla"), FALSE), bytes(12)), "of torch.float16")
+    refusal(read, pth(call(device, v2, named("torch", "float16"), text("xla"), FALSE), bytes(12)), "of torch.float16")
     endless = tuple_of(*place, FALSE, HOOKS)
-    again = name("torch._tensor", "_rebuild_from_type_v2")
+    again = named("torch._tensor", "_rebuild_from_type_v2")
     for _ in range(3000):
         endless = tuple_of(again, class_, endless, attributes)
     refusal(read, pth(again + endless + b"R", bytes(12)), "to call torch._tensor._rebuild_from_type_v2")
 
 
 def test_a_tensor_of_a_kind_that_is_not_read_hurts_only_where_it_is_wanted(read):
-    sparse = call(name("torch._utils", "_rebuild_sparse_tensor"), integer(1), integer(2))
+    sparse = call(named("torch._utils", "_rebuild_sparse_tensor"), integer(1), integer(2))
     content = pth(dict_of(model=dict_of(w=rebuilt("tensor")), other=dict_of(table=sparse)), REAL.tobytes())
     same(read(content, key="model")["w"], REAL)
     refusal(read, content, "its tensor 'other.table' is sparse, which is not read")
 
 
 def test_strings_of_python_2_and_pairs_of_an_ordered_dict(read):
-    old = call(name("collections", "OrderedDict"), b"](](U\x01w" + rebuilt("tensor") + b"ee")
+    old = call(named("collections", "OrderedDict"), b"](](U\x01w" + rebuilt("tensor") + b"ee")
     same(read(pth(old, REAL.tobytes()))["w"], REAL)
 
 
@@ -137,7 +135,7 @@ def test_names_with_escape_sequences_and_long_names_are_shown_escaped_and_short(
     hostile = "\x1b]0;owned\x07" + "B" * 100
     message = refusal(read, pth(dict_of(**{hostile: tensor(6, (7,), (1,))}), SIX.tobytes()), "larger than")
     assert "\x1b" not in message and r"\x1b]0;owned\x07" in message and "B" * 81 not in message
-    message = refusal(read, pth(name("os\x1b", "system" * 1000)), "refuses os")
+    message = refusal(read, pth(named("os\x1b", "system" * 1000)), "refuses os")
     assert "\x1b" not in message and len(message) < 500
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import itertools
 import json
@@ -14,7 +13,6 @@ import struct
 import threading
 import tracemalloc
 import zipfile
-import zlib
 
 import numpy as np
 import pytest
@@ -36,6 +34,22 @@ from scratch.weights import (
     replacing,
     save_file,
     write_text,
+)
+from tests.attack.assembly import (
+    MADE_BY_PYTORCH,
+    SIX,
+    archive,
+    call,
+    dict_of,
+    integer,
+    named,
+    program,
+    pth,
+    storage,
+    stream,
+    tensor,
+    text,
+    tuple_of,
 )
 
 DTYPES = [
@@ -278,51 +292,6 @@ def test_what_is_not_a_readable_file(tmp_path, monkeypatch, read):
         read(tmp_path / "locked")
 
 
-def mutated(content: bytes, rng: random.Random, header: int) -> bytes:
-    """One to three small damages, most of them where the structure is: the first `header` bytes."""
-    data = bytearray(content)
-    for _ in range(rng.randint(1, 3)):
-        at = rng.randrange(min(header, len(data)) if rng.random() < 0.8 else len(data)) if data else 0
-        match rng.randrange(6):
-            case 0:
-                data[at : at + 1] = rng.randbytes(1)
-            case 1:
-                del data[at : at + rng.choice([1, 1, 4, 100])]
-            case 2:
-                data[at:at] = data[at : at + rng.randint(1, 20)]
-            case 3:
-                data[at : at + 1] = rng.choice([b"0", b"9", b"-", b"[", b"]", b"{", b'"', b",", b".", b"\\", b"e"])
-            case 4:
-                data[:] = data[:at] if rng.random() < 0.3 else data + rng.randbytes(3)
-            case 5:
-                data[at : at + 1] = bytes([data[at] ^ 1 << rng.randrange(8)]) if data else b""
-    return bytes(data)
-
-
-def test_no_damage_gets_past_the_reader_or_makes_it_fail_otherwise(tmp_path):
-    """600 damaged files: a ValueError or arrays; and arrays only if the library, too, finds the file whole."""
-    from safetensors.numpy import load as library_load
-
-    path = tmp_path / "w.safetensors"
-    tensors = {"a.b": np.arange(12, dtype=np.float32).reshape(3, 4), "c": np.array(True), "d": np.ones((2, 0), np.int8)}
-    save_file(tensors, path, {"step": "12", "note": "ü"})
-    good, rng, refused = path.read_bytes(), random.Random(0), 0
-    for _ in range(600):
-        content = mutated(good, rng, 260)
-        path.write_bytes(content)
-        try:
-            loaded = load_file(path)
-        except ValueError as error:
-            refused += 1
-            assert str(error).startswith(str(path))
-            continue
-        library = library_load(content)
-        assert set(loaded) == set(library)
-        for name, array in loaded.items():
-            np.testing.assert_array_equal(array, library[name])
-    assert 300 < refused < 600
-
-
 def peak_bytes(call) -> int:
     tracemalloc.start()
     try:
@@ -494,74 +463,7 @@ def test_a_reader_never_meets_half_a_file(tmp_path):
     only_file(path)
 
 
-# -- PyTorch's files, written by hand -------------------------------------------------------------------------------
-#
-# A few words of pickle assembly, protocol 2 as torch.save writes it. So what PyTorch writes, and what an attacker
-# would, can be tested where PyTorch is not installed.
-
-
-def name(module: str, attribute: str) -> bytes:
-    return f"c{module}\n{attribute}\n".encode()
-
-
-def text(value: str) -> bytes:
-    return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
-
-
-def integer(value: int) -> bytes:
-    return pickle.dumps(value, protocol=2)[2:-1]
-
-
-def tuple_of(*items: bytes) -> bytes:
-    return b"(" + b"".join(items) + b"t"
-
-
-def dict_of(**items: bytes) -> bytes:
-    return b"}(" + b"".join(text(key) + value for key, value in items.items()) + b"u"
-
-
-def call(function: bytes, *arguments: bytes) -> bytes:
-    return function + tuple_of(*arguments) + b"R"
-
-
-def storage(size: int, kind: str = "FloatStorage", key: str = "0") -> bytes:
-    return tuple_of(text("storage"), name("torch", kind), text(key), text("cpu"), integer(size)) + b"Q"
-
-
-def tensor(size: int, shape: tuple, strides: tuple, offset: int = 0, kind: str = "FloatStorage", key="0") -> bytes:
-    place = storage(size, kind, key), integer(offset), tuple_of(*map(integer, shape)), tuple_of(*map(integer, strides))
-    return call(name("torch._utils", "_rebuild_tensor_v2"), *place, b"\x89", call(name("collections", "OrderedDict")))
-
-
-def program(body: bytes) -> bytes:
-    return b"\x80\x02" + body + b"."
-
-
-SIX = np.arange(6, dtype="<f4")
-
-
-def pth(body: bytes, *storages: bytes, order: bytes | None = b"little", root: str = "archive") -> bytes:
-    parts = {"data.pkl": program(body), **{f"data/{i}": raw for i, raw in enumerate(storages)}, "version": b"3\n"}
-    if order is not None:
-        parts["byteorder"] = order
-    return archive({f"{root}/{name}": content for name, content in parts.items()})
-
-
-def archive(parts: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", compression) as file:
-        for part, content in parts.items():
-            file.writestr(part, content)
-    return buffer.getvalue()
-
-
-def stream(body: bytes, *storages: tuple[str, bytes, int], keys: list | None = None, magic: int = pth_stream.MAGIC):
-    """The same as PyTorch wrote it before 1.6; storages are (key, numbers, how many)."""
-    system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
-    keys = [key for key, _, _ in storages] if keys is None else keys
-    head = pickle.dumps(magic, 2) + pickle.dumps(1001, 2) + pickle.dumps(system, 2)
-    numbers = b"".join(count.to_bytes(8, "little") + raw for _, raw, count in storages)
-    return head + program(body) + pickle.dumps(keys, 2) + numbers
+# -- PyTorch's files ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -579,23 +481,6 @@ def refusal(read, content: bytes, words: str) -> str:
     assert "m.pth: expected a PyTorch file written by torch.save, but " in str(caught.value)
     assert len(str(caught.value)) < 1_000
     return str(caught.value)
-
-
-# By torch 2.13.0, with base = arange(12.).reshape(3, 4): torch.save({"epoch": 7, "model": Linear(2, 1, bias=False)
-# .state_dict(), "views": [base.T, base[1:, 1:3]], "half": tensor([1.5, -0.0078125], dtype=bfloat16)}); compressed.
-MADE_BY_PYTORCH = zlib.decompress(base64.b64decode(
-    "eNqllUlv00AUxyfOWgNtWgpdgFL2sKXZmoWt1ELm4ANtEFKEhCI3mdYWTt0XT1tAqqiEWokLEhw4Ii58BZAQh34ALtxBQuqJE1+BN3YabIe2"
-    "Kh3laRRn/u/9ZvJ/4yklGCIkFiMdI076iNqsafoSHaurTE0uPDZkqZs89IxVYQVIohJGAV0waxoElKj9rWHWqQFCrWYaBq0x3Zy3xHvNOm3S"
-    "+h29xkQIXixDqBLBpctUn9MYhGvMxHrJ6iLTDUusNunMom7Uq4zOW2azupQRIZJIVKKosHClOkch6khE2TBVdt95KEKsEsA1KeiqBHGuLSyC"
-    "qAgMDkwrRAkowjocVAQlsA6HXmocoptBTxni1gr0VrpQUG1QpvIdQ5/9++EKPw7oX4EjdvEl2rRwO3BUCViWNWPvdkmnyxYMPILBhIaQWlRz"
-    "INIwpInKQQbDvHhICa7DMWQIrcNxp/gJBiNlOLkl0lrLR6eVMEIi6ylUIetpZ/kZBmfLcI5W8E8jmmrMwnlH2joIyT6JdL59FhdsjAwkNPsM"
-    "LnIMYQ0uKYE1uOzkvMLgahmSi8kpJRrbFD5c/4oSHlPbemOAjLW9kZw1mw2VVVvHIkuXfRbZcaR50U+/v7/gmDy2LzpMCn+LthxQVQ19br5B"
-    "55ksZfdSd2vkcxxgYhl+CVhC2BGgl0y0AWaeMmpyO8vS9f+puzUMnTGDcoa1m5tDvBsiOzJ0k1uerhxLydK1fQBgygmMDU7wKlP4wUvGdiG4"
-    "4SVIy1KR7KM+jlXOcBs/GKsY7zE2MH5ikEm8izBGMVKTnPPJyuytFO/wXTj7vZwZWYp3cG5MkC88Z9z49Zn3VGjHnD0uB7T9vq//Pyvy6t/e"
-    "zT3Y3X8jJPO3AewtWbSpYwc8U/n9WtXrspTcI0yqmCvlisVirlDKj6dyxUJ2PJUujKezpQI+S5UyxWwmP54vccrGx3AwgRwJmzLAYduc7nsj"
-    "3kHuf4/41e4LYMCjPC6Q7W4afxJ3Ew97krx2J+m4Ofx53I3Y68nTFySdF4Bf7u6ibo/8bZD4etevdTvbqx0M+bRpv9btYK92w6/N+LVu//V4"
-    "tP1h4ne8X+y2xYhH/MYl/rdhp5RI5MqWvYNX28ou33xXcOZixJlRx1/F5HmLwXlzhCOOpste76z9A+4q7ik="
-))  # fmt: skip
 
 
 def test_a_file_that_pytorch_wrote(read):
@@ -653,17 +538,17 @@ def test_bfloat16_and_bool_storages(read, order):
 
 def test_newer_and_rarer_things_that_state_dicts_hold(read):
     """Unsigned dtypes (rebuild_v3), parameters, metadata on the OrderedDict, torch.Size, a dtype, a device."""
-    ordered = name("collections", "OrderedDict")
+    ordered = named("collections", "OrderedDict")
     untyped = storage(4, "UntypedStorage").replace(b"ctorch\n", b"ctorch.storage\n")
     v3 = call(
-        name("torch._utils", "_rebuild_tensor_v3"), untyped, integer(1), tuple_of(integer(1)), tuple_of(integer(1)),
-        b"\x89", call(ordered), name("torch", "uint16"),
+        named("torch._utils", "_rebuild_tensor_v3"), untyped, integer(1), tuple_of(integer(1)), tuple_of(integer(1)),
+        b"\x89", call(ordered), named("torch", "uint16"),
     )  # fmt: skip
     two = tensor(6, (2,), (1,), 2, key="1")
-    parameter = call(name("torch._utils", "_rebuild_parameter"), two, b"\x88", call(ordered))
+    parameter = call(named("torch._utils", "_rebuild_parameter"), two, b"\x88", call(ordered))
     state = call(ordered) + text("p") + parameter + b"s" + dict_of(_metadata=call(ordered)) + b"b"
-    rest = [call(name("torch", "Size"), tuple_of(integer(3))), call(name("torch", "device"), text("cpu"))]
-    rest += [name("torch", "float32"), b"N", b"\x88", b"G" + struct.pack(">d", 0.5), integer(2**70), integer(-1)]
+    rest = [call(named("torch", "Size"), tuple_of(integer(3))), call(named("torch", "device"), text("cpu"))]
+    rest += [named("torch", "float32"), b"N", b"\x88", b"G" + struct.pack(">d", 0.5), integer(2**70), integer(-1)]
     body = dict_of(u=v3, s=state, rest=b"](" + b"".join(rest) + b"e", one=b"]" + integer(1) + b"a")
     loaded = read(pth(body, struct.pack("<2H", 7, 65535), SIX.tobytes()))
     assert list(loaded) == ["u", "s.p"]
@@ -711,21 +596,22 @@ def write(marker: str) -> bytes:
 
 # Each makes the file `marker` when Python's pickle reads it.
 LIVE = {
-    "os.mkdir": lambda marker: call(name("os", "mkdir"), text(marker)),
-    "builtins.exec": lambda marker: call(name("builtins", "exec"), write(marker)),
-    "builtins.eval": lambda marker: call(name("builtins", "eval"), write(marker)),
-    "__builtin__.eval": lambda marker: call(name("__builtin__", "eval"), write(marker)),
-    "_io.open": lambda marker: call(name("_io", "open"), text(marker), text("w")),
+    "os.mkdir": lambda marker: call(named("os", "mkdir"), text(marker)),
+    "builtins.exec": lambda marker: call(named("builtins", "exec"), write(marker)),
+    "builtins.eval": lambda marker: call(named("builtins", "eval"), write(marker)),
+    "__builtin__.eval": lambda marker: call(named("__builtin__", "eval"), write(marker)),
+    "_io.open": lambda marker: call(named("_io", "open"), text(marker), text("w")),
     "os.makedirs": lambda marker: b"\x8c\x02os\x8c\x08makedirs\x93" + tuple_of(text(marker)) + b"R",  # protocol 4
     "pathlib.Path.touch": lambda marker: (
-        b"\x80\x04\x8c\x07pathlib\x8c\x0aPath.touch\x93" + tuple_of(call(name("pathlib", "Path"), text(marker))) + b"R"
+        b"\x80\x04\x8c\x07pathlib\x8c\x0aPath.touch\x93" + tuple_of(call(named("pathlib", "Path"), text(marker))) + b"R"
     ),
     "builtins.getattr": lambda marker: call(
-        call(name("builtins", "getattr"), call(name("builtins", "__import__"), text("os")), text("mkdir")), text(marker)
+        call(named("builtins", "getattr"), call(named("builtins", "__import__"), text("os")), text("mkdir")),
+        text(marker),
     ),
     "the opcode INST ('os mkdir')": lambda marker: b"(" + text(marker) + b"ios\nmkdir\n",
     "operator.attrgetter": lambda marker: call(
-        call(name("operator", "attrgetter"), text("mkdir")), call(name("builtins", "__import__"), text("os"))
+        call(named("operator", "attrgetter"), text("mkdir")), call(named("builtins", "__import__"), text("os"))
     ) + tuple_of(text(marker)) + b"R",
 }  # fmt: skip
 
@@ -747,31 +633,31 @@ def test_an_attack_is_refused_by_name_and_nothing_runs(tmp_path, read, attack):
 
 
 HOSTILE = {
-    "os.system": call(name("os", "system"), text("true")),
-    "posix.system": call(name("posix", "system"), text("true")),
-    "subprocess.Popen": call(name("subprocess", "Popen"), text("true")),
-    "torch.load": call(name("torch", "load"), text("other.pth")),
-    "torch.hub.load": call(name("torch.hub", "load"), text("other")),
-    "torch.storage._load_from_bytes": call(name("torch.storage", "_load_from_bytes"), text("x")),
-    "torch._utils.sys": call(name("torch._utils", "sys")),
-    "torch.nn.modules.linear.Linear": name("torch.nn.modules.linear", "Linear") + b")\x81",
-    "numpy._core.multiarray.scalar": call(name("numpy._core.multiarray", "scalar")),
-    "argparse.Namespace": name("argparse", "Namespace") + b")\x81}b",
+    "os.system": call(named("os", "system"), text("true")),
+    "posix.system": call(named("posix", "system"), text("true")),
+    "subprocess.Popen": call(named("subprocess", "Popen"), text("true")),
+    "torch.load": call(named("torch", "load"), text("other.pth")),
+    "torch.hub.load": call(named("torch.hub", "load"), text("other")),
+    "torch.storage._load_from_bytes": call(named("torch.storage", "_load_from_bytes"), text("x")),
+    "torch._utils.sys": call(named("torch._utils", "sys")),
+    "torch.nn.modules.linear.Linear": named("torch.nn.modules.linear", "Linear") + b")\x81",
+    "numpy._core.multiarray.scalar": call(named("numpy._core.multiarray", "scalar")),
+    "argparse.Namespace": named("argparse", "Namespace") + b")\x81}b",
     "collections.OrderedDict.fromkeys": b"\x8c\x0bcollections\x8c\x14OrderedDict.fromkeys\x93",
-    "the opcode NEWOBJ": name("collections", "OrderedDict") + b")\x81",
-    "the opcode OBJ": b"(" + name("collections", "OrderedDict") + b"o",
+    "the opcode NEWOBJ": named("collections", "OrderedDict") + b")\x81",
+    "the opcode OBJ": b"(" + named("collections", "OrderedDict") + b"o",
     "the opcode EXT1": b"\x82\x01",
     "the opcode PERSID ('0')": b"P0\n",
     "the opcode GET": b"g0\n",
     "the opcode DUP": b"N2",
     "the opcode NEXT_BUFFER": b"\x97",
     "the opcode BUILD on a Stored": tensor(6, (2,), (1,)) + b"}b",
-    "the opcode BUILD on a Name": name("torch", "float32") + b"}b",
-    "to call torch.FloatStorage": call(name("torch", "FloatStorage"), integer(3)),
-    "to call collections.OrderedDict": call(name("collections", "OrderedDict"), b"N"),
-    "to call torch.Size": call(name("torch", "Size"), b"]"),
-    "to call torch._utils._rebuild_tensor_v2": call(name("torch._utils", "_rebuild_tensor_v2"), b"N"),
-    "to call torch._utils._rebuild_parameter": call(name("torch._utils", "_rebuild_parameter"), b"}", b"\x88"),
+    "the opcode BUILD on a Name": named("torch", "float32") + b"}b",
+    "to call torch.FloatStorage": call(named("torch", "FloatStorage"), integer(3)),
+    "to call collections.OrderedDict": call(named("collections", "OrderedDict"), b"N"),
+    "to call torch.Size": call(named("torch", "Size"), b"]"),
+    "to call torch._utils._rebuild_tensor_v2": call(named("torch._utils", "_rebuild_tensor_v2"), b"N"),
+    "to call torch._utils._rebuild_parameter": call(named("torch._utils", "_rebuild_parameter"), b"}", b"\x88"),
     "to call a str": text("os.system") + b")R",
     "what is no name": b"NN\x93",
 }
@@ -898,7 +784,7 @@ def test_what_is_no_archive_of_pytorch(read, name):
 
 def test_a_file_from_before_pytorch_1_6(read):
     """Storages in the file's own order, one of them shared, one not of floats, one whose tensor is thrown away."""
-    thrown_away = call(name("collections", "OrderedDict")) + dict_of(_metadata=tensor(2, (2,), (1,), key="30")) + b"b"
+    thrown_away = call(named("collections", "OrderedDict")) + dict_of(_metadata=tensor(2, (2,), (1,), key="30")) + b"b"
     body = dict_of(
         a=tensor(6, (3, 2), (1, 3), key="20"), b=tensor(3, (2,), (2,), kind="LongStorage", key="10"), c=thrown_away,
         d=tensor(6, (2,), (1,), 4, key="20"),
@@ -943,18 +829,6 @@ def test_a_damaged_file_from_before_pytorch_1_6_is_one_clear_error(read, name):
     assert peak_bytes(lambda: refusal(read, content, words)) < 1_000_000
 
 
-def test_no_damage_to_an_old_file_makes_the_reader_fail_otherwise(read):
-    rng, refused = random.Random(0), 0
-    good = stream(dict_of(a=ONE, b=tensor(2, (1,), (1,), key="1")), ("1", bytes(8), 2), ("0", SIX.tobytes(), 6))
-    for _ in range(500):
-        try:
-            assert all(isinstance(array, np.ndarray) for array in read(mutated(good, rng, 10**6)).values())
-        except ValueError as error:
-            refused += 1
-            assert len(str(error)) < 1_000
-    assert 250 < refused < 500
-
-
 def test_parts_that_lie_on_each_other_are_refused(read):
     """An overlapping zip: a thousand parts of the directory are one part of the file."""
     content = pth(dict_of(w=tensor(1_000, (1_000,), (1,))), bytes(4_000))
@@ -968,34 +842,6 @@ def test_parts_that_lie_on_each_other_are_refused(read):
             file.filelist.append(copy)
         file._didModify = True  # type: ignore[attr-defined]
     refusal(read, buffer.getvalue(), r"its part 'archive/data/\d+' overlaps another")
-
-
-def test_no_damage_to_an_archive_makes_the_reader_fail_otherwise(read, monkeypatch):
-    """500 damaged archives, with checksums ignored so that the damage gets through: a ValueError or arrays."""
-    monkeypatch.setattr(zipfile.ZipExtFile, "_update_crc", lambda self, data: None)
-    rng, refused = random.Random(0), 0
-    for _ in range(500):
-        content = mutated(MADE_BY_PYTORCH, rng, 900)
-        try:
-            assert all(isinstance(array, np.ndarray) for array in read(content).values())
-        except ValueError:
-            refused += 1
-    assert 250 < refused < 500
-
-
-def test_no_damage_to_a_pickle_makes_the_machine_fail_otherwise(read):
-    """400 damaged pickles in sound archives."""
-    with zipfile.ZipFile(io.BytesIO(MADE_BY_PYTORCH)) as file:
-        parts = {each: file.read(each) for each in file.namelist()}
-    (main,) = [each for each in parts if each.endswith("data.pkl")]
-    rng, refused = random.Random(0), 0
-    for _ in range(400):
-        try:
-            read(archive({**parts, main: mutated(parts[main], rng, 10**6)}))
-        except ValueError as error:
-            refused += 1
-            assert len(str(error)) < 1_000
-    assert 200 < refused < 400
 
 
 # -- choosing the reader --------------------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from scratch.messages import shown
+from scratch.messages import quoted, shown
 from scratch.parallel import MOST_SHARDS
 
 HIGHEST = {"seed": 2**63 - 1, "shards": MOST_SHARDS}
@@ -55,7 +56,7 @@ def from_json(kind: type, values: Mapping[str, Any]) -> Any:
     problems, checked = [], {}
     for name, value in values.items():
         if name not in hints:
-            problems.append(f"{name} is no setting of this model.{nearest(name, hints)}")
+            problems.append(f"{shown(name)} is no setting of this model.{nearest(name, hints)}")
             continue
         try:
             checked[name] = _checked(value, hints[name])
@@ -88,8 +89,9 @@ def _checked(value: Any, hint: Any) -> Any:
             return value
     elif hint is float:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
+            with suppress(OverflowError):  # JSON may hold a whole number of 400 digits
+                return float(value)
     elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     name = getattr(hint, "__name__", str(hint)) if not options else str(hint).replace("typing.", "")
-    raise ValueError(f"expected {name}, got {value!r}")
+    raise ValueError(f"expected {name}, got {quoted(value)}")

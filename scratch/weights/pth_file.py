@@ -35,7 +35,7 @@ from scratch.weights.zip_file import open_zip, read_part
 PTH = "a PyTorch file written by torch.save"
 
 # What a file may make of itself: a few bytes can describe a tensor of any size (stride 0) or name a tensor many times.
-MAX_VALUES = 1_000_000
+MAX_VALUES, MAX_TENSORS = 1_000_000, 100_000
 MAX_DEPTH = 20
 MAX_NAME = 200
 MAX_GROWTH, FREE_BYTES = 32, 1 << 24  # all tensors together: 32 times the file, as in 32 tied layers, and 16 MiB
@@ -116,6 +116,8 @@ def _collect(value: Any) -> dict[str, Stored | Unread]:
             if name in found:
                 raise ValueError(f"it has two tensors of the name {quoted(name)}")
             found[name] = value
+            if len(found) > MAX_TENSORS:
+                raise ValueError(f"it names more than {MAX_TENSORS} tensors")
         if type(value) not in (dict, list, tuple):
             continue
         items = list(value.items() if type(value) is dict else enumerate(value))
