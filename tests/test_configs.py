@@ -51,7 +51,11 @@ DEFAULTS: list[tuple[Any, str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("module", "kind", "expected"), DEFAULTS, ids=[kind for _, kind, _ in DEFAULTS])
 def test_a_field_that_is_left_out_has_the_value_of_transformers(module, kind, expected):
-    for fields in ({"model_type": kind}, {"model_type": kind} | dict.fromkeys(expected)):  # absent, and null
+    theirs = ("n_positions", "n_ctx", "n_embd", "n_layer", "n_head", "n_inner", "resid_pdrop", "layer_norm_epsilon",
+              "encoder_layers", "decoder_ffn_dim", "encoder_attention_heads", "scale_embedding", "pad_token_id",
+              "eos_token_id", "decoder_start_token_id", "rope_parameters", "head_dim", "hidden_act", "sliding_window")
+    for absent in ({}, dict.fromkeys((*expected, *theirs))):  # left out, and null
+        fields = {"model_type": kind} | absent
         assert module.arguments(Config(fields, "f")) == expected
 
 
@@ -249,8 +253,9 @@ def test_a_network_that_the_arrays_cannot_fill_is_not_built(tmp_path, name, fiel
     folder, start = folder_of(tmp_path, name, **fields), time.monotonic()
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match=r"config\.json: .*(arrays|larger than its weights)"):
+        with pytest.raises(ValueError, match=r"config\.json: .*(arrays|larger than its weights)") as caught:
             from_pretrained(folder)
+        assert "layer" not in list(fields)[0] or f"{list(fields)[0]} is {MANY}" in str(caught.value)
         assert tracemalloc.get_traced_memory()[1] < 64e6 and time.monotonic() - start < 5
     finally:
         tracemalloc.stop()

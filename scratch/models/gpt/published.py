@@ -50,7 +50,7 @@ def from_pretrained(folder: str | os.PathLike) -> GPT:
     state = renamed(load_folder(folder), rules, UNUSED, folder)
     tie(state, EMBEDDING, [HEAD], str(folder))
     sizes = arguments(config)
-    model = build(config, state, lambda: with_tanh_gelu(GPT(**sizes)), num_layers=sizes["num_layers"])
+    model = build(config, state, lambda: with_tanh_gelu(GPT(**sizes)), n_layer=sizes["num_layers"])
     fill(model, split(state), str(folder))
     return model
 
