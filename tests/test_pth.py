@@ -429,3 +429,9 @@ def test_tensors_without_an_array_are_refused_by_name():
         with pytest.raises(ValueError, match=rf"Linear\.load_state_dict: weight: .*({kind})"):
             ours.load_state_dict({"weight": value, "bias": torch.zeros(2)})
         same(ours.weight.data, before)
+
+
+def test_a_path_with_escape_sequences_is_shown_escaped(tmp_path):
+    with pytest.raises((FileNotFoundError, ValueError), match=r"x\\x1b\[31m\.pth: expected a PyTorch file") as caught:
+        load_pth(tmp_path / "x\x1b[31m.pth")
+    assert str(caught.value).isprintable()

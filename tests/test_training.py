@@ -586,3 +586,13 @@ def test_progress_off_a_terminal_is_plain_lines(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 10 and lines[0].startswith("step 10/100  loss 1.5000") and "steps/s" in lines[0]
     assert lines[-1].startswith("step 100/100") and lines[-1].endswith(" 0 s left")
+
+
+def test_many_wrong_settings_and_huge_numbers_are_told_briefly():
+    with pytest.raises(ValueError, match="0 is no setting of this model.*4 is no setting.*; and 95 more$") as caught:
+        from_json(mlp.Settings, {str(i): i for i in range(100)})
+    assert len(str(caught.value)) < 1500
+    with pytest.raises(ValueError, match="lr: expected float, got 1000"):
+        from_json(mlp.Settings, {"lr": 10**400})
+    with pytest.raises(ValueError, match=r"^\\x1b\[31m is no setting of this model"):
+        from_json(mlp.Settings, {"\x1b[31m": 1})

@@ -16,6 +16,7 @@ from scratch.parallel import MOST_SHARDS
 
 HIGHEST = {"seed": 2**63 - 1, "shards": MOST_SHARDS}
 HIGHEST_SIZE = 2**31 - 1
+MOST = 5  # problems that an error tells
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -63,7 +64,8 @@ def from_json(kind: type, values: Mapping[str, Any]) -> Any:
         except ValueError as error:
             problems.append(f"{name}: {error}")
     if problems:
-        raise ValueError("; ".join(problems))
+        more = f"; and {len(problems) - MOST} more" if len(problems) > MOST else ""
+        raise ValueError("; ".join(problems[:MOST]) + more)
     settings = kind(**checked)
     require_possible(settings)
     return settings

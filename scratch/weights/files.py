@@ -21,6 +21,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from scratch.messages import escaped
+
 # Windows refuses to replace a file that somebody (a virus scanner, a viewer) holds open, mostly for an instant.
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)
 
@@ -70,11 +72,11 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def reading(path: str | os.PathLike, expected: str) -> Iterator[BinaryIO]:
     """Open a regular file; whatever ValueError or OSError arises in the block comes out as one ValueError that says
     which file it was and what was `expected` in it. A missing file is a FileNotFoundError."""
-    name = os.fsdecode(path)
+    name = escaped(os.fsdecode(path))
     try:
-        if not stat.S_ISREG(os.stat(name).st_mode):  # before open(), which waits for ever on a named pipe
-            raise ValueError("it is a folder" if os.path.isdir(name) else "it is not a regular file")
-        with open(name, "rb") as file:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # before open(), which waits for ever on a named pipe
+            raise ValueError("it is a folder" if os.path.isdir(path) else "it is not a regular file")
+        with open(path, "rb") as file:
             yield file
     except FileNotFoundError:
         raise FileNotFoundError(f"{name}: expected {expected}, but there is no such file") from None
