@@ -27,12 +27,13 @@ from scratch.messages import quoted, shown
 from scratch.weights.pickle_names import SET, Storage, call, known, set_items, storage
 
 MAX_OPCODES = 2_000_000  # a tensor takes about 30; so memory and time are bounded whatever the file says
-CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 PUSH_ARGUMENT = {
     "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
     "BINBYTES", "SHORT_BINBYTES", "BINBYTES8",
 }  # fmt: skip
 MARK = object()
+CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "MARK": MARK, "EMPTY_SET": SET}
+EMPTY: dict[str, type] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
 
 
 def read_pickle(data: bytes | BinaryIO, storages: dict[str, Storage] | None = None) -> Any:
@@ -84,16 +85,8 @@ def _opcodes(data: bytes | BinaryIO) -> Iterator[tuple[str, Any]]:
 def _build(stack: list[Any], opcode: str, argument: Any) -> None:
     """The opcodes that make one value out of those on the stack."""
     match opcode:
-        case "MARK":
-            stack.append(MARK)
-        case "EMPTY_DICT":
-            stack.append({})
-        case "EMPTY_LIST":
-            stack.append([])
-        case "EMPTY_TUPLE":
-            stack.append(())
-        case "EMPTY_SET":
-            stack.append(SET)
+        case "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_TUPLE":
+            stack.append(EMPTY[opcode]())
         case "ADDITEMS":
             _pop_to_mark(stack)
             if _top(stack) is not SET:
