@@ -662,3 +662,9 @@ def test_the_grid_of_an_image_that_is_wider_than_high(rng):
     assert model.grid == (2, 3)
     out, codes, _ = model(rng.random((1, 1, 8, 12)).astype(np.float32))
     assert codes.shape == (1, 2, 3) and out.shape == (1, 1, 8, 12)
+
+
+def test_a_vqvae_keeps_the_likelihood_that_it_is_given():
+    given = Gaussian(0.5)
+    assert VQVAE((1, 8, 8), codes=3, dim=2, width=4, blocks=1, likelihood=given).likelihood is given
+    assert isinstance(VQVAE((1, 8, 8), codes=3, dim=2, width=4, blocks=1).likelihood, elbo.Bernoulli)

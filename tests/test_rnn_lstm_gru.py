@@ -940,3 +940,25 @@ def test_pictures_of_sequences_refuse_what_does_not_fit():
     assert [t.get_text() for t in page.axes[1].get_xticklabels()] == ["a", "·", "b", "¶"]
     assert page.axes[0].lines[1].get_ydata().tolist() == [0, 1, 2, 3]
     assert (viz.traces, viz.lines, viz.path) == (sequences.traces, sequences.lines, sequences.path)
+
+
+# -- values that single changed expressions would move -----------------------------------------------------------------
+
+
+def test_a_stream_refuses_at_the_call_and_reads_no_token_more_than_it_needs(rng, monkeypatch):
+    from scratch.models.rnn_lstm_gru import generate as generating
+
+    model, prompt, lengths = LanguageModel(9, "gru", 4, 6), rng.integers(0, 9, (2, 3)), []
+    with pytest.raises(ValueError, match="at least 0, got -1"):
+        generating.stream(model, prompt, 2, temperature=-1)
+    read = generating.read
+
+    def noted(model, tokens, *state):
+        lengths.append(np.shape(tokens)[1])
+        return read(model, tokens, *state)
+
+    monkeypatch.setattr(generating, "read", noted)
+    for count, expected in ((0, [3]), (1, [3]), (3, [3, 1, 1])):
+        lengths.clear()
+        assert generating.generate(model, prompt, count).shape == (2, 3 + count)
+        assert lengths == expected

@@ -733,3 +733,10 @@ def test_a_masked_autoencoder_begins_as_published(rng):
     assert {parameter.dtype for parameter in model.parameters()} == {np.dtype(np.float64)}
     narrow = MaskedAutoencoder(tiny(rng, dim=1, heads=1), 4, 1, 2)
     assert narrow.decoder_pred.weight.shape == (32, 4)
+
+
+def test_no_patch_and_one_patch_are_taken_too(rng):
+    patches = rng.standard_normal((2, 3, 4))
+    assert take(patches, np.zeros((2, 0), int)).shape == (2, 0, 4)
+    one = take(patches, np.array([[1], [1]])).data  # the least number is the largest
+    np.testing.assert_array_equal(one, patches[:, 1:2])
