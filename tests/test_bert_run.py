@@ -377,3 +377,27 @@ def test_every_ablation_is_a_run_of_its_own_and_hides_what_it_says(tmp_path, mon
     with ablations.hiding((0.4, 0.0, 0.5)):
         x, places = bert.hide(text, 5, np.random.default_rng(0))
     assert 0.38 < places.mean() < 0.42 and (x < 5).all() and 0.3 < (x != text)[places].mean() < 0.5
+
+
+# -- values that single changed expressions would move -----------------------------------------------------------------
+
+
+def test_a_text_without_a_gap_gets_one_at_any_position_and_shares_may_differ(rng):
+    _, places = masking.hide(np.zeros((4000, 4), int), 5, rng, chosen=0.0)
+    assert (places.sum(axis=1) == 1).all()
+    assert abs(places.mean(axis=0) - 0.25).max() < 5 * math.sqrt(0.25 * 0.75 / 4000)
+    text = rng.integers(0, 20, (500, 64))
+    x, places = masking.hide(text, 20, rng, chosen=0.5, masked=0.5, random=0.4)
+    n = places.sum()
+    for count, share in (((x[places] == 20).sum(), 0.5), ((places & (x != 20) & (x != text)).sum(), 0.4 * 19 / 20)):
+        assert abs(count - n * share) < 5 * math.sqrt(n * share * (1 - share))
+
+
+def test_a_window_without_a_gap_gets_one_at_its_first_token_and_the_others_none():
+    text = np.arange(300)
+    *_, places = next(masking.examined(text, 3, 500, seed=4, batch_size=100))
+    drawn = np.random.default_rng(4).random((100, 3)) < 0.15
+    bare = ~drawn.any(axis=1)
+    assert 20 < bare.sum() < 90
+    np.testing.assert_array_equal(places[~bare], drawn[~bare])
+    np.testing.assert_array_equal(places[bare], np.tile([True, False, False], (bare.sum(), 1)))

@@ -10,7 +10,7 @@ from scratch import Tensor, gradcheck
 from scratch.activations import gelu
 from scratch.models.gpt import GPT
 from scratch.models.gpt.decoder import Decoder, gelu_from_table
-from scratch.models.gpt.generate import choose, distribution, generate, stream
+from scratch.models.gpt.generate import choose, distribution, generate, padded, stream
 from scratch.models.gpt.train import summed_loss
 from scratch.optim import AdamW, weight_decay_groups
 from scratch.parallel import ShardedLoss
@@ -414,3 +414,73 @@ def test_the_model_draws_from_its_own_probabilities(rng):
 def test_generation_refuses_what_makes_no_sense(prompts, options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         stream(GPT(**TINY), prompts, **{"max_new_tokens": 2, **options})
+
+
+# -- values that single changed expressions would move -----------------------------------------------------------------
+
+
+def test_the_cache_with_scores_whose_exponential_is_no_number(rng):
+    """Scores q·k of some thousands: e^1000 overflows, so that the largest of each row has to be taken out."""
+    model, x = awake(rng, GPT(**TINY)).to(np.float64), tokens(rng, 2, 6)
+    for block in model.blocks:
+        block.attention.q_proj.weight.data *= 1e4
+    with np.errstate(over="raise", invalid="raise"):
+        found = Decoder(model, 2).read(x)
+    np.testing.assert_allclose(found, model(x).data[:, -1], rtol=1e-6, atol=1e-6)
+
+
+def test_a_decoder_forgets_a_value_that_was_no_number(rng):
+    model, x = awake(rng, GPT(**TINY)).to(np.float64), tokens(rng, 2, 3)
+    decoder = Decoder(model, 2)
+    expected = decoder.read(x, [1, 3])
+    for block in decoder.blocks:
+        block.values[...] = np.nan
+    decoder.reset()
+    np.testing.assert_array_equal(decoder.read(x, [1, 3]), expected)
+
+
+def test_gelu_from_a_table_beyond_its_ends():
+    """Exactly 0 and x: not the pieces' own last digits, which a large x would multiply."""
+    x = np.array([-1e6, -9.0, 9.0, 1e6])
+    np.testing.assert_array_equal(gelu_from_table(x), [0, 0, 9, 1e6])
+    inner = np.array([-7.9994, -7.9991])  # the second piece has its own slope and start
+    np.testing.assert_allclose(gelu_from_table(inner), gelu(Tensor(inner)).data, rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_what_is_read_for_each_token(cache, rng, monkeypatch):
+    """A prompt, one token at a time up to the context, then whole windows; nothing after the last token."""
+    model, lengths = awake(rng, GPT(**TINY)), []
+    read, forward = Decoder.read, GPT.forward
+    monkeypatch.setattr(Decoder, "read", lambda self, x, *c: lengths.append(np.shape(x)[1]) or read(self, x, *c))
+    monkeypatch.setattr(GPT, "forward", lambda self, x: lengths.append(-np.shape(x)[1]) or forward(self, x))
+    generate(model, [tokens(rng, 6)], 5, temperature=0, cache=cache)
+    assert lengths == ([6, 1, 1, 8, 8] if cache else [-6, -7, -8, -8, -8])
+    lengths.clear()
+    generate(model, [tokens(rng, 6)], 1, temperature=0, cache=cache)
+    assert lengths == ([6] if cache else [-6])
+
+
+def test_recomputing_leaves_out_dropout_and_the_mode_as_it_was(rng):
+    model, prompt = awake(rng, GPT(**TINY, dropout=0.5)), [tokens(rng, 4)]
+    for training in (True, False):
+        model.train(training)
+        np.testing.assert_array_equal(generate(model, prompt, 4, temperature=0, cache=False),
+                                      generate(model, prompt, 4, temperature=0))  # fmt: skip
+        assert model.training == training
+
+
+def test_shorter_texts_are_filled_up_with_token_0():
+    rows, counts = padded([[3], [4, 5, 6], [7, 8]])
+    assert rows.tolist() == [[3, 0, 0], [4, 5, 6], [7, 8, 0]] and counts.tolist() == [1, 3, 2]
+
+
+def test_rows_one_token_apart_go_on_by_one_token_each(rng):
+    """Two positions that differ by 1 are not one position."""
+    model, x = awake(rng, GPT(**TINY)).to(np.float64), tokens(rng, 2, 5)
+    decoder = Decoder(model, 2)
+    decoder.read(x[:, :3], [2, 3])
+    expected = model(x).data
+    for b_read in ([2, 3], [3, 4]):
+        new = np.array([[x[0, b_read[0]]], [x[1, b_read[1]]]])
+        np.testing.assert_allclose(decoder.read(new), expected[[0, 1], b_read], rtol=1e-6, atol=1e-6)

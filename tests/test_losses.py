@@ -690,3 +690,35 @@ def test_labels_may_be_overwritten_before_backward():
         labels[:] = 2
         y.backward()
         assert (x.grad[[0, 1], [0, 1]] < 0).all() and (x.grad[:, 2] >= 0).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("soft", [False, True])
+def test_smoothed_and_weighted_cross_entropy_by_its_definition(soft, weighted, rng):
+    """−Σ_c w_c ((1 − s) q_c + s / C) log p_c, of labels with q one-hot; the mean of labels divides by Σ w_y."""
+    s, C, x = 0.3, 4, rng.standard_normal((3, 4))
+    w = np.array([0.5, 2.0, 1.5, 3.0]) if weighted else np.ones(4)
+    labels = np.array([2, 0, 3])
+    q = rng.dirichlet(np.ones(4), 3) if soft else np.eye(4)[labels]
+    log_p = x - np.log(np.exp(x).sum(axis=1, keepdims=True))
+    p, smooth = np.exp(log_p), w * ((1 - s) * q + s / C)
+    each, slope = -(smooth * log_p).sum(axis=1), smooth.sum(axis=1, keepdims=True) * p - smooth
+    for reduction, share in (("sum", 1.0), ("mean", 1 / (3 if soft else w[labels].sum()))):
+        logits = Tensor(x, requires_grad=True)
+        loss = cross_entropy(logits, q if soft else labels, weight=w if weighted else None, label_smoothing=s,
+                             reduction=reduction)  # fmt: skip
+        loss.backward()
+        np.testing.assert_allclose(loss.item(), share * each.sum(), rtol=1e-12)
+        np.testing.assert_allclose(logits.grad, share * slope, rtol=1e-10, atol=1e-14)
+
+
+def test_smooth_l1_of_another_beta_is_scaled_and_huber_is_not():
+    """x² / (2 β) up to β and |x| − β/2 beyond; Huber is β times that."""
+    x = np.array([0.1, -0.25, 1.5, -3.0])
+    expected = [0.02, 0.125, 1.375, 2.875]
+    np.testing.assert_allclose(losses.smooth_l1_loss(x, np.zeros(4), "none", 0.25).data, expected, rtol=1e-14)
+    huber = losses.huber_loss(x, np.zeros(4), "none", 0.25).data
+    np.testing.assert_allclose(huber, 0.25 * np.array(expected), rtol=1e-14)
+    logits = Tensor(x, requires_grad=True)
+    losses.smooth_l1_loss(logits, np.zeros(4), "sum", 0.25).backward()
+    np.testing.assert_allclose(logits.grad, [0.4, -1, 1, -1], rtol=1e-14)

@@ -962,3 +962,55 @@ def test_a_stream_refuses_at_the_call_and_reads_no_token_more_than_it_needs(rng,
         lengths.clear()
         assert generating.generate(model, prompt, count).shape == (2, 3 + count)
         assert lengths == expected
+
+
+def test_a_loss_of_sequences_stops_at_their_ends_and_figures_add_up_over_batches(rng):
+    from scratch.models.rnn_lstm_gru.objective import sequence_figures
+
+    model = restless(rng, SequenceClassifier(1, 3, "gru", 6).to(np.float64))
+    x, lengths, y = rng.standard_normal((5, 4, 1)), np.array([2, 4, 3, 2, 3]), rng.integers(0, 3, 5)
+    answers = [model(x[i : i + 1, :n]).data for i, n in enumerate(lengths)]
+    log_p = log_softmax(Tensor(np.concatenate(answers)), dim=1).data
+    costs = -log_p[np.arange(5), y]
+    loss, count = sequence_loss(model, x, lengths, y)
+    assert count == 5
+    np.testing.assert_allclose(loss.item(), costs.sum(), rtol=1e-10)
+    for size in (2, 100):
+        figures = sequence_figures(model, (x, lengths, y), size)
+        np.testing.assert_allclose(figures["loss"], costs.mean(), rtol=1e-10)
+        assert figures["accuracy"] == (log_p.argmax(axis=1) == y).mean()
+
+
+@both_attentions
+def test_figures_of_pairs_add_up_over_batches(attention, rng):
+    from scratch.models.rnn_lstm_gru.objective import pair_figures
+
+    model = restless(rng, SEQ2SEQ[attention](9, 4, 6, max_length=4).to(np.float64))
+    source = rows(rng, 4, 3, 2, 4, 1)
+    answers, _ = greedy(model, source)
+    answers = np.pad(answers, ((0, 0), (0, 4 - answers.shape[1])))
+    answers[1, 0] = 3 if answers[1, 0] != 3 else 4  # all right but this one
+    target = np.concatenate([np.ones((5, 1), int), answers], axis=1)
+    part = Dataset("five pairs", source, target)
+    losses = [pair_loss(model, source[i : i + 1], target[i : i + 1]) for i in range(5)]
+    expected = sum(loss.item() for loss, _ in losses) / sum(count for _, count in losses)
+    for size in (2, 100):
+        figures = pair_figures(model, part, size)
+        np.testing.assert_allclose(figures["loss"], expected, rtol=1e-9)
+        assert figures["exact_match"] == 0.8
+
+
+@both_attentions
+def test_both_directions_make_the_first_state_and_a_hole_in_a_source_is_named_by_its_row(attention, rng):
+    model, source = restless(rng, SEQ2SEQ[attention](9, 4, 6, max_length=4).to(np.float64)), rows(rng, 3, 2)
+    memory, state = model.encode(source)
+    for b, n in enumerate((3, 2)):
+        ends = np.concatenate([memory.values.data[b, n - 1, :3], memory.values.data[b, 0, 3:]])
+        expected = np.tanh(model.bridge.weight.data @ ends + model.bridge.bias.data)
+        np.testing.assert_allclose(state.data[b], expected, rtol=1e-10)
+    with pytest.raises(ValueError, match=r"row 1 .*\[3 0 4 0\]"):
+        model.encode(np.array([[3, 4, 5, 6], [3, 0, 4, 0]]))
+    if attention == "additive":
+        assert model.attention.score.bias is None and model.attention.key.weight.shape == (3, 6)
+    else:
+        assert model.attention.key.bias is None

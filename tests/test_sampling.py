@@ -237,3 +237,9 @@ def test_autoencoders():
     model.prior.position_embedding.weight.data[2] = NAN
     with np.errstate(all="ignore"), pytest.raises(ValueError, match="step 2: the scores of row 0"):
         draw_images(model, settings, 2)
+
+
+def test_a_token_of_probability_zero_is_not_drawn_by_a_zero():
+    """U(0, 1) includes 0: the first token with a probability is meant, not the first token."""
+    zeros = SimpleNamespace(random=np.zeros)
+    assert draw(np.array([[0.0, 0.0, 0.5, 0.5], [0.25, 0.75, 0.0, 0.0]]), zeros).tolist() == [2, 0]

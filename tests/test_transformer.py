@@ -751,3 +751,37 @@ def test_attention_maps_refuse_what_they_cannot_show():
         viz.attention_maps(weights, "ab", "abcd")
     with pytest.raises(ValueError, match=r"\(nh, T, S\) from 0 to 1, got shape \(2, 3, 4\)"):
         viz.attention_maps(weights * 8, "abc", "abcd")
+
+
+# -- values that single changed expressions would move -----------------------------------------------------------------
+
+
+def test_hypotheses_of_probability_zero_are_neither_checked_nor_waited_for():
+    """Of the first tokens only 3 is possible, then only the end: the beam's other two are impossible, and NaN."""
+
+    class OneWay(Table):
+        def decode(self, target, memory, padding):
+            logits = np.full((*target.shape, 4), -np.inf)
+            logits[:, 0, 3] = 0
+            for b in range(len(target)):
+                if target.shape[1] > 1:
+                    possible = target[b, 1] == 3
+                    logits[b, 1:] = [-np.inf, -np.inf, 0, -np.inf] if possible else np.nan
+            return Tensor(logits)
+
+    with np.errstate(all="ignore"):
+        beams = beam_search(OneWay({}), np.zeros((1, 1), int), 3, cache=False)
+    assert beams.tokens.shape == (1, 3, 2) and beams.tokens[0, 0].tolist() == [3, 2]
+    assert beams.scores[0].tolist() == [0, -np.inf, -np.inf]
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_searches_leave_out_dropout_and_the_mode_as_it_was(cache, rng):
+    model = restless(rng, Transformer(9, 8, 2, 1, 1, 12, dropout=0.5, max_length=6))
+    source = rows(rng, 4, 2)
+    expected = greedy(model.eval(), source, cache=cache), beam_search(model, source, 2, cache=cache)
+    assert not model.training
+    model.train()
+    np.testing.assert_array_equal(greedy(model, source, cache=cache), expected[0])
+    np.testing.assert_array_equal(beam_search(model, source, 2, cache=cache).scores, expected[1].scores)
+    assert model.training
