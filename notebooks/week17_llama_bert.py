@@ -33,8 +33,8 @@ from scratch.models.gpt.tasks import text
 from scratch.models.llama import Llama, Mixtral
 from scratch.models.llama import model as llama_model
 from scratch.models.llama.decoder import Decoder
-from scratch.models.llama.experts import Mixture
-from scratch.models.llama.inside import usage
+from scratch.models.llama.experts import MixtureOfExperts
+from scratch.models.llama.inside import expert_load
 from scratch.models.llama.pictures import draw_experts
 from scratch.models.llama.sample import load_weights as load_llama
 from scratch.models.llama.train import summed_loss
@@ -60,8 +60,10 @@ from scratch.viz.style import COLOURS, DASHES, MARKERS, label, legend
 # The lines that say so:
 
 # %%
-for function in (bert_model.Output.forward, llama_model.Attention.turn, llama_model.MLP.forward, Mixture.gates):
-    print(f"{function.__qualname__:18}", inspect.getsource(function).rstrip().splitlines()[-1].strip())
+for function, word in ((bert_model.Output.forward, "return"), (llama_model.Attention.forward, "rotary"),
+                       (llama_model.FeedForward.forward, "silu"), (MixtureOfExperts.gates, "return")):  # fmt: skip
+    lines = inspect.getsource(function).splitlines()
+    print(f"{function.__qualname__:22}", next(line.strip() for line in lines if word in line))
 
 # %% [markdown]
 # ## 2. A rotation for a place
@@ -158,13 +160,13 @@ for name, layers, nkv, head, tokens in [
 
 # %% tags=["machine-dependent"]
 manual_seed(0)
-small = Llama(num_key_value_heads=1, max_position_embeddings=128)
+small = Llama(num_kv_heads=1, context_length=128)
 tokens = rng.integers(0, 65, (2, 128))
 decoder = Decoder(small, batch_size=2)
 with no_grad():
     whole = small(tokens).data
 apart = max(np.abs(decoder.read(tokens[:, t : t + 1]) - whole[:, t]).max() for t in range(128))
-print(f"cached, token by token, against all at once: {apart:.1e} apart; a layer's keys {decoder.layers[0].keys.shape}")
+print(f"cached, token by token, against all at once: {apart:.1e} apart; a layer's keys {decoder.blocks[0].keys.shape}")
 assert apart < 1e-5
 
 # %% [markdown]
@@ -245,9 +247,9 @@ def my_balance(p, chosen):
 
 # %%
 def library_balance(p, chosen):
-    layer = Mixture(1, 1, p.shape[1], chosen.shape[1])
+    layer = MixtureOfExperts(1, 1, p.shape[1], chosen.shape[1])
     layer.routing = type("Routing", (tuple,), {})((Tensor(p), chosen))
-    return np.array(layer.balance().item())
+    return np.array(layer.load_balancing_loss().item())
 
 
 p = rng.dirichlet(np.ones(4), 10)
@@ -262,7 +264,7 @@ check.function(my_balance, library_balance, [[p, np.argsort(-p, axis=1)[:, :2]],
 page, axes = figure(1, 2, panel=(4.4, 3.0))
 for k, balance in enumerate((0.0, 0.02)):
     manual_seed(0)
-    model = Mixtral(V, 48, 48, 2, 4, 2, 32, num_local_experts=8)
+    model = Mixtral(V, 32, 48, 2, 4, 2, 48, num_experts=8)
     optimizer, schedule = AdamW(model.parameters(), betas=(0.9, 0.99)), cosine(5e-3, 150, warmup=15)
     batches, losses, busiest = TextWindows(task.train, 32, 16, seed=0), [], []
     for step in range(150):
@@ -273,7 +275,7 @@ for k, balance in enumerate((0.0, 0.02)):
         clip_grad_norm_(model.parameters(), 1.0)
         optimizer.lr = schedule(step)
         optimizer.step()
-        busiest.append(max(np.bincount(m.routing.chosen.reshape(-1)).max() / m.routing.chosen.size
+        busiest.append(max(np.bincount(m.routing.selected.reshape(-1)).max() / m.routing.selected.size
                            for m in model.mixtures()))  # fmt: skip
         with no_grad():
             losses.append(cross_entropy(model(x).reshape(-1, V), y.reshape(-1)).item() if step % 10 == 9 else np.nan)
@@ -281,7 +283,7 @@ for k, balance in enumerate((0.0, 0.02)):
     axes[0, 0].plot(busiest, color=COLOURS[k], linestyle=DASHES[k], label=name)
     axes[0, 1].plot(losses, color=COLOURS[k], marker=MARKERS[k], linestyle="", label=name)
     print(f"{name}: busiest share {np.mean(busiest[-20:]):.2f}, loss {np.nanmean(losses[-40:]):.2f}, "
-          f"least used {usage(model, task.validation).min():.3f}")  # fmt: skip
+          f"least used {expert_load(model, task.validation).min():.3f}")  # fmt: skip
     assert 1 / 8 < np.mean(busiest[-20:]) < 1 and np.nanmean(losses[-40:]) < 3.2
 axes[0, 0].axhline(1 / 8, color="black", linewidth=0.8, linestyle=":")
 axes[0, 0].set_ylim(0)

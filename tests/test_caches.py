@@ -18,8 +18,8 @@ from scratch.models.transformer.cache import CachedDecoder
 from scratch.models.transformer.decoding import RecomputingDecoder
 
 V, CONTEXT = 11, 9
-SIZES = {"vocab_size": V, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2,
-         "num_key_value_heads": 1, "max_position_embeddings": CONTEXT}  # fmt: skip
+SIZES = {"vocab_size": V, "context_length": CONTEXT, "embed_dim": 8, "num_layers": 2, "num_heads": 2,
+         "num_kv_heads": 1, "ffn_dim": 12}  # fmt: skip
 
 
 def made(kind: str, rng: np.random.Generator):
@@ -27,7 +27,7 @@ def made(kind: str, rng: np.random.Generator):
     if kind == "gpt":
         model = GPT(vocab_size=V, context_length=CONTEXT, num_layers=2, num_heads=2, embed_dim=8)
     else:
-        model = Llama(**SIZES) if kind == "llama" else Mixtral(**SIZES, num_local_experts=3)
+        model = Llama(**SIZES) if kind == "llama" else Mixtral(**SIZES, num_experts=3)
     model = model.to(np.float64)
     for parameter in model.parameters():
         parameter.data[...] = rng.standard_normal(parameter.shape) * 0.5
@@ -99,7 +99,7 @@ def test_counts_that_are_refused_leave_the_cache_as_it_was(kind, rng):
 def test_a_text_of_nan_leaves_nothing_behind(kind, rng):
     """0 · NaN is NaN: a value left in a place that a shorter row must not see would still count."""
     model, decoder_class = made(kind, rng)
-    rows = model.token_embedding.weight if kind == "gpt" else model.model.embed_tokens.weight
+    rows = model.token_embedding.weight
     rows.data[7] = np.nan
     if kind == "gpt":
         model.lm_head.weight = type(rows)(rng.standard_normal(rows.shape))
@@ -116,9 +116,9 @@ def test_a_text_of_nan_leaves_nothing_behind(kind, rng):
 
 def test_a_llamas_cache_is_as_long_as_its_texts(rng):
     model, _ = made("llama", rng)
-    model.max_position_embeddings = 10**9
+    model.context_length = 10**9
     decoder = Cached(model, [[1, 2], [3]], new=4).decoder
-    assert decoder.length == 6 and decoder.layers[0].keys.shape[2] == 6
+    assert decoder.length == 6 and decoder.blocks[0].keys.shape[2] == 6
 
 
 @pytest.mark.parametrize("width", [1, 3])

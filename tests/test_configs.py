@@ -35,13 +35,12 @@ DEFAULTS: list[tuple[Any, str, dict[str, Any]]] = [
         "vocab_size": 50257, "context_length": 1024, "embed_dim": 768, "num_layers": 12, "num_heads": 12,
         "ffn_dim": 3072, "dropout": 0.1, "norm_eps": 1e-5}),
     (llama, "llama", {
-        "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
-        "num_attention_heads": 32, "num_key_value_heads": 32, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6,
-        "rope_theta": 10000.0, "tie_word_embeddings": False}),
+        "vocab_size": 32000, "context_length": 2048, "embed_dim": 4096, "num_layers": 32, "num_heads": 32,
+        "num_kv_heads": 32, "ffn_dim": 11008, "norm_eps": 1e-6, "rope_base": 10000.0}),
     (llama, "mixtral", {
-        "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
-        "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5,
-        "rope_theta": 1000000.0, "tie_word_embeddings": False, "num_local_experts": 8, "num_experts_per_tok": 2}),
+        "vocab_size": 32000, "context_length": 131072, "embed_dim": 4096, "num_layers": 32, "num_heads": 32,
+        "num_kv_heads": 8, "ffn_dim": 14336, "norm_eps": 1e-5, "rope_base": 1000000.0, "num_experts": 8,
+        "num_experts_per_token": 2}),
     (bart, "bart", {
         "vocab_size": 50265, "d_model": 1024, "encoder_heads": 16, "decoder_heads": 16, "num_encoder_layers": 12,
         "num_decoder_layers": 12, "encoder_feedforward": 4096, "decoder_feedforward": 4096, "dropout": 0.1,
@@ -53,7 +52,10 @@ DEFAULTS: list[tuple[Any, str, dict[str, Any]]] = [
 def test_a_field_that_is_left_out_has_the_value_of_transformers(module, kind, expected):
     theirs = ("n_positions", "n_ctx", "n_embd", "n_layer", "n_head", "n_inner", "resid_pdrop", "layer_norm_epsilon",
               "encoder_layers", "decoder_ffn_dim", "encoder_attention_heads", "scale_embedding", "pad_token_id",
-              "eos_token_id", "decoder_start_token_id", "rope_parameters", "head_dim", "hidden_act", "sliding_window")
+              "eos_token_id", "decoder_start_token_id", "rope_parameters", "head_dim", "hidden_act", "sliding_window",
+              "max_position_embeddings", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+              "num_key_value_heads", "rms_norm_eps", "rope_theta", "num_local_experts", "num_experts_per_tok",
+              "tie_word_embeddings")  # fmt: skip
     for absent in ({}, dict.fromkeys((*expected, *theirs))):  # left out, and null
         fields = {"model_type": kind} | absent
         assert module.arguments(Config(fields, "f")) == expected
@@ -61,9 +63,9 @@ def test_a_field_that_is_left_out_has_the_value_of_transformers(module, kind, ex
 
 def test_keys_and_values_have_as_many_heads_as_queries_if_they_have_none():
     sizes = llama.arguments(Config({"model_type": "llama", "num_attention_heads": 8}, "f"))
-    assert sizes["num_key_value_heads"] == 8
+    assert sizes["num_kv_heads"] == 8
     sizes = llama.arguments(Config({"architectures": ["MixtralForCausalLM"], "num_attention_heads": 16}, "f"))
-    assert sizes["num_key_value_heads"] == 8 and sizes["num_local_experts"] == 8
+    assert sizes["num_kv_heads"] == 8 and sizes["num_experts"] == 8
 
 
 @pytest.mark.parametrize(("kind", "eps"), [("vit", 1e-12), ("vit_mae", 1e-12), ("dinov2", 1e-6)])
@@ -115,7 +117,7 @@ def test_scaled_positions_are_refused_by_name(tmp_path, fields):
 ])  # fmt: skip
 def test_positions_as_they_are_in_any_spelling(tmp_path, fields):
     model = from_pretrained(folder_of(tmp_path, "llama", **({"rope_parameters": ..., "rope_theta": 500.0} | fields)))
-    assert model.model.layers[0].self_attn.rope_theta == 500
+    assert model.blocks[0].attention.rotary.base == 500
 
 
 OTHERS: list[tuple[str, str, Any]] = [
@@ -186,9 +188,9 @@ def test_facts_of_a_gguf_that_change_nothing(tmp_path):
             "llama.expert_count": 0, "llama.attention.key_length": 4, "llama.attention.causal": True,
             "llama.rope.scaling.original_context_length": 11}  # fmt: skip
     model = from_pretrained(as_gguf(tmp_path / "a.gguf", **same))
-    assert model.model.layers[0].self_attn.rope_theta == 500
+    assert model.blocks[0].attention.rotary.base == 500
     model = from_pretrained(as_gguf(tmp_path / "b.gguf", **{"llama.rope.freq_base": None}))
-    assert model.model.layers[0].self_attn.rope_theta == 10000
+    assert model.blocks[0].attention.rotary.base == 10000
 
 
 # -- types ------------------------------------------------------------------------------------------------------

@@ -120,7 +120,7 @@ def llama_folder(tmp_path):
     manual_seed(3)
     marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     t = train_bpe("user system assistant You are a helpful assistant, once upon a time", 300, marks)
-    model = Llama(len(t), 16, 24, 2, 4, 2, max_position_embeddings=256)
+    model = Llama(len(t), 256, 16, 2, 4, 2, 24)
     for parameter in model.parameters():
         parameter.data *= 10
     save_llama(model, tmp_path / "llama")
@@ -146,9 +146,9 @@ def test_chat_answers_one_question(llama_folder, capsys):
     command = ["chat", "Who", "are you?", "--weights", str(llama_folder), "--tokens", "12"]
     assert main(command) == 0
     first = capsys.readouterr().out
-    assert "of them written, in" in first.splitlines()[-1]
+    assert " 12 " in first.splitlines()[-1]
     assert main(command) == 0 and capsys.readouterr().out.splitlines()[0] == first.splitlines()[0]
-    assert main([*command, "--seed", "1", "--temperature", "1"]) == 0
+    assert main([*command, "--seed", "1", "--temperature", "5"]) == 0
     assert capsys.readouterr().out.splitlines()[0] != first.splitlines()[0]
 
 
@@ -204,7 +204,7 @@ def test_a_conversation_that_is_too_long(llama_folder):
     writer = chat.Writer(*chat.load(llama_folder), 40)
     with pytest.raises(ValueError, match=r"tokens more are too many: 40 of 40 are left"):
         chat.Conversation(writer).ask("Hi " * 40, 5)
-    with pytest.raises(ValueError, match="nothing to go on from"):
+    with pytest.raises(ValueError, match="at least one token"):
         next(chat.Writer(*chat.load(llama_folder), 40).write(3))
 
 

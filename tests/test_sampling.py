@@ -95,11 +95,11 @@ def test_top_k_is_a_whole_number():
 
 
 def language_models():
-    sizes = {"vocab_size": 11, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1,
-             "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 8}  # fmt: skip
+    sizes = {"vocab_size": 11, "context_length": 8, "embed_dim": 8, "num_layers": 1, "num_heads": 2,
+             "num_kv_heads": 1, "ffn_dim": 12}  # fmt: skip
     yield gpt.generate, GPT(vocab_size=11, context_length=8, num_layers=1, num_heads=1, embed_dim=8)
     yield llama.generate, Llama(**sizes)
-    yield llama.generate, Mixtral(**sizes, num_local_experts=2)
+    yield llama.generate, Mixtral(**sizes, num_experts=2)
 
 
 @pytest.mark.parametrize("options", CHOICES)

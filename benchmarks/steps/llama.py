@@ -6,28 +6,28 @@ from collections.abc import Callable
 
 import numpy as np
 
-CONFIG: dict = {"vocab_size": 65, "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4,
-                "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}  # fmt: skip
-EXPERTS: dict = {**CONFIG, "intermediate_size": 128, "num_local_experts": 8, "num_experts_per_tok": 2}
+CONFIG: dict = {"vocab_size": 65, "context_length": 64, "embed_dim": 128, "num_layers": 4, "num_heads": 4,
+                "num_kv_heads": 2, "ffn_dim": 384}  # fmt: skip
+EXPERTS: dict = {**CONFIG, "ffn_dim": 128, "num_experts": 8, "num_experts_per_token": 2}
 BATCH = 12
 ADAMW: dict = {"lr": 1e-3, "betas": (0.9, 0.99)}
 REFERENCE = "PyTorch, fused AdamW"
 
 
 def batch() -> tuple[np.ndarray, np.ndarray]:
-    text = np.random.default_rng(0).integers(0, CONFIG["vocab_size"], (BATCH, CONFIG["max_position_embeddings"] + 1))
+    text = np.random.default_rng(0).integers(0, CONFIG["vocab_size"], (BATCH, CONFIG["context_length"] + 1))
     return text[:, :-1], text[:, 1:]
 
 
 def ours(shards: int, experts: bool = False) -> Callable[[], object]:
     from scratch.models.llama import Llama, Mixtral
-    from scratch.models.llama.train import decayed_apart, summed_loss
-    from scratch.optim import AdamW
+    from scratch.models.llama.train import summed_loss
+    from scratch.optim import AdamW, weight_decay_groups
     from scratch.parallel import ShardedLoss
 
     x, y = batch()
     model = Mixtral(**EXPERTS) if experts else Llama(**CONFIG)
-    optimizer = AdamW(decayed_apart(model, 0.1), **ADAMW)
+    optimizer = AdamW(weight_decay_groups(model, 0.1), **ADAMW)
     loss_of = ShardedLoss(model, lambda m, x, y: summed_loss(m, x, y, 0.01), shards)
 
     def step():
@@ -58,7 +58,7 @@ def theirs(experts: bool = False) -> Callable[[], object]:
     def step():
         loss = cross_entropy(model(x).flatten(0, 1), y.flatten())
         if experts:
-            loss = loss + 0.01 * model.balance()
+            loss = loss + 0.01 * model.load_balancing_loss()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

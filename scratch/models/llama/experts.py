@@ -1,21 +1,18 @@
-"""A mixture of experts: many networks, of which each token goes through two (Mixtral, Jiang et al. 2024).
+"""Mixtral: a Llama whose feed-forward networks are mixtures of experts (Jiang et al. 2024).
 
-    p = softmax(x W_gᵀ)                                  (N, E)      a router scores the experts for every token
-    chosen = the k likeliest,  g = p[chosen] / Σ p[chosen]   (N, k)  renormalised: the k gates sum to 1
-    y = Σ over the chosen of g_e expert_e(x)             (N, C)
+    p = softmax(x W_routerᵀ)                                      (N, E)   router: a probability for every expert
+    selected = the k most probable,  g = p[selected] / Σ p[selected]       (N, k)   the k gates sum to 1
+    y = Σ over the selected of g_e expert_e(x)                    (N, C)
 
-Which experts are chosen has no gradient; how much they count has one, through p. p[chosen] / Σ p[chosen] is the softmax
-over the chosen scores alone, so the others' scores get none from here. They get theirs from the balancing loss, without
-which a router that favours one expert trains it most, and then favours it more (Shazeer et al. 2017; the form is that
-of Fedus, Zoph and Shazeer 2022, eq. 4 to 6):
+N = B · T tokens, E experts. The selection has no gradient; the gates have one, through p. p[selected] / Σ p[selected]
+equals the softmax over the selected logits alone, so the other logits get no gradient from the text. They get theirs
+from the load-balancing loss. Without it, a router that prefers one expert trains it most, and then prefers it more
+(Shazeer et al. 2017; the form is that of Fedus, Zoph and Shazeer 2022, eq. 4 to 6):
 
-    f_e = share of the N·k choices that fell on e        P_e = mean over the tokens of p_e
-    balance = E Σ_e f_e P_e                              1 where all experts are used alike, E where one does it all
+    f_e = share of the N·k assignments that expert e gets      P_e = mean of p_e over the tokens
+    loss = E Σ_e f_e P_e             1 if all experts are used equally, up to E if a single expert is
 
-f is counted, a constant to the derivative: ∂balance/∂p_ne = E f_e / N pushes down what is used much.
-
-What is different from Llama: the network of a layer, and a second term in the loss. Names are those of the published
-files (`MixtralForCausalLM`): w1 is the gate, w3 goes up, w2 down.
+f is counted and has no gradient: ∂loss/∂p_ne = E f_e / N lowers the probability of experts that are used often.
 """
 
 from __future__ import annotations
@@ -24,123 +21,112 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scratch.activations import silu, softmax
+from scratch.activations import softmax
 from scratch.half import in_float32
-from scratch.layers import Linear, RMSNorm
-from scratch.models.llama.model import Attention, Layer, Llama
+from scratch.layers import Linear
+from scratch.models.llama.model import FeedForward, Llama
 from scratch.module import Module
 from scratch.parallel import all_reduce
 from scratch.tensor import Array, Tensor, record
 
 
-class Expert(Module):
-    """y = (silu(x W₁ᵀ) ∘ x W₃ᵀ) W₂ᵀ, Llama's network under Mixtral's names.  Shapes: (n, C) → the same"""
-
-    def __init__(self, hidden_size: int, intermediate_size: int):
-        self.w1 = Linear(hidden_size, intermediate_size, bias=False)
-        self.w2 = Linear(intermediate_size, hidden_size, bias=False)
-        self.w3 = Linear(hidden_size, intermediate_size, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.w2(silu(self.w1(x)) * self.w3(x))
-
-
 class Routing(NamedTuple):
-    """What a router decided in the last forward pass, for N tokens."""
+    """A router's decisions in the last forward pass, for N tokens."""
 
-    p: Tensor  # (N, E), probabilities of all experts
-    chosen: Array  # (N, k), the k likeliest, first the likeliest
+    probs: Tensor  # (N, E), probabilities of all experts
+    selected: Array  # (N, k), the k most probable experts, most probable first
 
 
-class Mixture(Module):
-    """E experts behind a router, k of them for each token.  Shapes: (..., C) → the same.
+class MixtureOfExperts(Module):
+    """E feed-forward networks and a router that selects k of them for each token.  Shapes: (..., C) → (..., C)
 
-    Attribute routing: the last forward pass's; None before the first. Raises ValueError unless 1 ≤ k ≤ E.
+    Attribute routing: that of the last forward pass; None before the first. Raises ValueError unless 1 ≤ k ≤ E.
     """
 
-    def __init__(self, hidden_size: int, intermediate_size: int, num_local_experts: int, num_experts_per_tok: int):
-        if not 1 <= num_experts_per_tok <= num_local_experts:
-            raise ValueError("Mixture expected num_experts_per_tok from 1 to num_local_experts, got "
-                             f"{num_experts_per_tok} of {num_local_experts}")  # fmt: skip
-        self.k = num_experts_per_tok
-        self.gate = Linear(hidden_size, num_local_experts, bias=False)
-        self.experts = [Expert(hidden_size, intermediate_size) for _ in range(num_local_experts)]
+    def __init__(
+        self,
+        embed_dim: int,
+        ffn_dim: int,
+        num_experts: int,
+        num_experts_per_token: int,
+        dropout: float = 0.0,
+        bias: bool = False,
+    ):
+        if not 1 <= num_experts_per_token <= num_experts:
+            raise ValueError("num_experts_per_token must be from 1 to num_experts, got "
+                             f"{num_experts_per_token} and {num_experts}")  # fmt: skip
+        self.num_experts, self.num_experts_per_token = num_experts, num_experts_per_token
+        self.router = Linear(embed_dim, num_experts, bias=False)
+        self.experts = [FeedForward(embed_dim, ffn_dim, dropout, bias) for _ in range(num_experts)]
         self.routing: Routing | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1])
+        rows = x.reshape(-1, x.shape[-1])  # (N, C)
         self.routing = routing = self.route(rows)
-        gates = self.gates(routing)
-        parts = []
+        gates = self.gates(routing)  # (N, k)
+        outputs = []
         for e, expert in enumerate(self.experts):
-            tokens, place = np.nonzero(routing.chosen == e)
+            tokens, rank = np.nonzero(routing.selected == e)  # the tokens of this expert, (n,)
             if len(tokens):
-                parts.append((tokens, expert(take(rows, tokens)) * gates[tokens, place].reshape(-1, 1)))
-        return put_together(len(rows), parts).reshape(x.shape)
+                gate = gates[tokens, rank].reshape(-1, 1)  # (n, 1)
+                outputs.append((tokens, expert(gather_rows(rows, tokens)) * gate))
+        return scatter_add_rows(len(rows), outputs).reshape(x.shape)
 
     def route(self, rows: Tensor) -> Routing:
         """The k experts of each token.  Shapes: (N, C) → (N, E), (N, k)"""
-        p = softmax(self.gate(rows), dim=-1)
-        return Routing(p, np.argsort(-p.data, axis=1, kind="stable")[:, : self.k])
+        probs = softmax(self.router(rows), dim=-1)
+        ranked = np.argsort(-probs.data, axis=1, kind="stable")
+        return Routing(probs, ranked[:, : self.num_experts_per_token])
 
     def gates(self, routing: Routing) -> Tensor:
-        """g = p[chosen] / Σ p[chosen]  (N, k)"""
-        g = routing.p[np.arange(len(routing.chosen))[:, None], routing.chosen]
+        """g = p[selected] / Σ p[selected]  (N, k)"""
+        g = routing.probs[np.arange(len(routing.selected))[:, None], routing.selected]
         return g / g.sum(axis=1, keepdims=True)
 
-    def balance(self) -> Tensor:
-        """E Σ_e f_e P_e of the last forward pass, f counted over all shards of a step."""
+    def load_balancing_loss(self) -> Tensor:
+        """E Σ_e f_e P_e of the last forward pass, with f counted over all shards of a step."""
         if self.routing is None:
-            raise ValueError("Mixture.balance is about the last forward pass, and there was none")
-        p, chosen = self.routing
-        E = p.shape[1]
-        counts, total = all_reduce(np.bincount(chosen.reshape(-1), minlength=E), np.array(chosen.size))
-        return (p.mean(axis=0) * (E * counts / total).astype(p.dtype)).sum()
-
-
-class SparseLayer(Layer):
-    """x ← x + self_attn(input_layernorm(x)),  x ← x + block_sparse_moe(post_attention_layernorm(x))"""
-
-    def __init__(self, attention: Attention, mixture: Mixture, hidden_size: int, rms_norm_eps: float):
-        self.self_attn = attention
-        self.input_layernorm = RMSNorm(hidden_size, rms_norm_eps)
-        self.post_attention_layernorm = RMSNorm(hidden_size, rms_norm_eps)
-        self.block_sparse_moe = mixture
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x))
-        return x + self.block_sparse_moe(self.post_attention_layernorm(x))
+            raise ValueError("load_balancing_loss needs a forward pass first, and there was none")
+        probs, selected = self.routing
+        E = probs.shape[1]
+        counts, total = all_reduce(np.bincount(selected.reshape(-1), minlength=E), np.array(selected.size))
+        return (probs.mean(axis=0) * (E * counts / total).astype(probs.dtype)).sum()
 
 
 class Mixtral(Llama):
-    """A Llama whose layers have experts.
+    """A Llama with a mixture of experts in every block.
 
-    Args: num_local_experts E, num_experts_per_tok k; intermediate_size is that of each expert. All others as `Llama`.
+    Args: num_experts E, num_experts_per_token k; ffn_dim: hidden units of each expert. All others as in `Llama`.
     """
 
-    def __init__(self, *args: Any, num_local_experts: int = 8, num_experts_per_tok: int = 2, **kwargs: Any):
-        self.num_local_experts, self.num_experts_per_tok = num_local_experts, num_experts_per_tok
+    def __init__(self, *args: Any, num_experts: int = 8, num_experts_per_token: int = 2, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.num_experts, self.num_experts_per_token = num_experts, num_experts_per_token
+        blocks: list[Any] = self.blocks
+        for block in blocks:
+            ffn_dim, embed_dim = block.feed_forward.gate_proj.weight.shape
+            dropout, bias = block.feed_forward.dropout.p, block.feed_forward.gate_proj.bias is not None
+            block.feed_forward = MixtureOfExperts(
+                embed_dim, ffn_dim, num_experts, num_experts_per_token, dropout, bias
+            )
+        self.init_weights()
 
-    def layer(self, attention: Attention, hidden_size: int, intermediate_size: int, eps: float) -> Layer:
-        mixture = Mixture(hidden_size, intermediate_size, self.num_local_experts, self.num_experts_per_tok)
-        return SparseLayer(attention, mixture, hidden_size, eps)
+    def mixtures(self) -> list[MixtureOfExperts]:
+        """The mixture of experts of every block."""
+        return [module for module in self.modules() if isinstance(module, MixtureOfExperts)]
 
-    def mixtures(self) -> list[Mixture]:
-        return [layer.block_sparse_moe for layer in self.model.layers if isinstance(layer, SparseLayer)]
-
-    def balance(self) -> Tensor:
-        """The mean over the layers of their balancing losses, from the last forward pass."""
-        parts = [mixture.balance() for mixture in self.mixtures()]
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
-        return total / len(parts)
+    def load_balancing_loss(self) -> Tensor:
+        """The mean over the blocks of their load-balancing losses, from the last forward pass."""
+        losses = [mixture.load_balancing_loss() for mixture in self.mixtures()]
+        total = losses[0]
+        for loss in losses[1:]:
+            total = total + loss
+        return total / len(losses)
 
 
 @in_float32
-def take(x: Tensor, rows: Array) -> Tensor:
-    """y = x[rows], no row twice;  ∂L/∂x[rows] = dy, 0 elsewhere.  Shapes: (N, C) → (n, C)"""
+def gather_rows(x: Tensor, rows: Array) -> Tensor:
+    """y = x[rows], each row at most once;  ∂L/∂x[rows] = dy, 0 elsewhere.  Shapes: (N, C) → (n, C)"""
 
     def backward(dy):
         dx = np.zeros(x.shape, dy.dtype)
@@ -150,8 +136,11 @@ def take(x: Tensor, rows: Array) -> Tensor:
     return record(x.data[rows], (x,), backward)
 
 
-def put_together(N: int, parts: list[tuple[Array, Tensor]]) -> Tensor:
-    """y[rows] += part for each (rows, part), no row twice in one;  ∂L/∂part = dy[rows].  Shapes: (n, C) → (N, C)"""
+def scatter_add_rows(N: int, parts: list[tuple[Array, Tensor]]) -> Tensor:
+    """y[rows] += part for each (rows, part), each row at most once per part;  ∂L/∂part = dy[rows].
+
+    Shapes: (n, C) each → (N, C)
+    """
     first = parts[0][1]
     y = np.zeros((N, first.shape[1]), first.dtype)
     for rows, part in parts:

@@ -1,8 +1,8 @@
-"""Writing with a Llama: read the prompt, choose a token, append it, go on; choosing is the GPT's.
+"""Text generation with a Llama: read the prompt, choose a token, append it, repeat. Sampling is the GPT's.
 
-Up to the model's context a cache of keys and values makes every step cheap. A model that was trained on 64 places has
-never seen a distance of 65, so beyond its context the text slides through the window, as with the GPT: the last tokens
-are read anew. The rotation itself would allow more; nothing but training stands against it.
+Up to `context_length` tokens a KV cache makes every step cheap. A model that was trained on 64 positions has never seen
+a distance of 65. So beyond its context length the window slides, as in the GPT: the last `context_length` tokens are
+read again for every new one. The rotary embedding itself has no such limit; only training sets it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 
 from scratch.models.gpt.generate import Prompts, check_options, checked, choose, padded
 from scratch.models.llama.decoder import Decoder
-from scratch.models.llama.inside import looking
 from scratch.models.llama.model import Llama
+from scratch.module import evaluating
 from scratch.random import generator
 from scratch.tensor import Array
 
 
 def generate(model: Llama, prompts: Prompts, max_new_tokens: int, **options: Any) -> list[Array]:
-    """Each prompt with `max_new_tokens` tokens after it; options and errors as `stream`."""
+    """Each prompt, continued by `max_new_tokens` tokens; options and errors as in `stream`."""
     texts = checked(model, prompts)
     for chosen in stream(model, prompts, max_new_tokens, **options):
         for text, token in zip(texts, chosen, strict=True):
@@ -42,9 +42,9 @@ def stream(
 ) -> Iterator[Array]:
     """Yields (B,), the next token of each row, as soon as it is chosen.
 
-    Args: as the GPT's `generate`; cache False runs the whole model for every token, to compare.
-    Raises ValueError for an empty prompt, tokens that the model lacks, and options out of range; and where the model's
-    scores are NaN or infinite, naming the step and the row.
+    Args: as in the GPT's `generate`; cache False runs the whole model for every token, for comparison.
+    Raises ValueError for an empty prompt, tokens outside the vocabulary and options out of range, and if logits are NaN
+    or infinite, naming the step and the row.
     """
     texts = checked(model, prompts)
     if max_new_tokens < 0:
@@ -53,9 +53,9 @@ def stream(
     rng = generator() if rng is None else rng
 
     def tokens() -> Iterator[Array]:
-        scores = Cached(model, texts, max_new_tokens) if cache else Recomputed(model, texts)
+        logits = Cached(model, texts, max_new_tokens) if cache else Recomputed(model, texts)
         for step in range(max_new_tokens):
-            chosen = choose(scores.next(), temperature, top_k, top_p, rng, step)
+            chosen = choose(logits.next(), temperature, top_k, top_p, rng, step)
             yield chosen
             for text, token in zip(texts, chosen, strict=True):
                 text.append(int(token))
@@ -64,11 +64,13 @@ def stream(
 
 
 class Cached:
-    """Scores of the next tokens of texts that grow by `new`, from a cache while they fit into the context; the cache is
-    as long as the texts will be, for a context of 131,072 places would take gigabytes."""
+    """Logits of the next tokens of texts that grow by `new` tokens, with a KV cache while they fit into the context.
+
+    The cache is as long as the texts will be: one for a context length of 131,072 would take gigabytes.
+    """
 
     def __init__(self, model: Llama, texts: list[list[int]], new: int):
-        self.size, self.texts = model.max_position_embeddings, texts
+        self.size, self.texts = model.context_length, texts
         self.decoder = Decoder(model, len(texts), min(max(map(len, texts)) + new, self.size))
 
     def next(self) -> Array:
@@ -80,12 +82,12 @@ class Cached:
 
 
 class Recomputed:
-    """The same by `Llama.forward`, which the cache is compared with."""
+    """The same by `Llama.forward`, for comparison."""
 
     def __init__(self, model: Llama, texts: list[list[int]]):
         self.model, self.texts = model, texts
 
     def next(self) -> Array:
-        tokens, counts = padded([text[-self.model.max_position_embeddings :] for text in self.texts])
-        with looking(self.model):
+        tokens, counts = padded([text[-self.model.context_length :] for text in self.texts])
+        with evaluating(self.model):
             return self.model(tokens).data[np.arange(len(counts)), counts - 1]

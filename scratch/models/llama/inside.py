@@ -1,67 +1,69 @@
 """Looking inside a Llama that reads a text.
 
-    question                                     function           idea
-    who looks at whom, in every layer and head?  attention_maps     the weights P of each attention
-    how often is each expert chosen?             usage              counts over a text
-    what does each expert read?                  read_by            the same for each token of the vocabulary
+    question                                       function                computes
+    where does each head of each block attend?     attention_maps          the attention weights P
+    how often is each expert selected?             expert_load             counts over a text
+    which tokens does each expert process?         expert_token_counts     the same for each token of the vocabulary
 
-Each returns arrays, and leaves the model as it was.
+Each function returns arrays and leaves the model unchanged: evaluation mode inside, no gradients.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from scratch.layers import attention_weights
+from scratch.layers import attention_weights, split_heads
 from scratch.models.llama.experts import Mixtral, Routing
 from scratch.models.llama.model import Attention, Llama
-from scratch.module import Module, observe
-from scratch.tensor import Array, no_grad
+from scratch.module import Module, evaluating, observe
+from scratch.tensor import Array
 
 
 def attention_maps(model: Llama, tokens: Any) -> Array:
-    """How place t divides its look among the places up to t; rows sum to 1.  (T,) → (layers, nh, T, T)"""
+    """Attention weights of each position t on the positions up to t.  Shapes: (T,) → (num_layers, nh, T, T)"""
     tokens = np.asarray(tokens)
     if tokens.ndim != 1 or not len(tokens):
-        raise ValueError(f"expected the tokens of one text, (T,), at least one, got shape {tokens.shape}")
+        raise ValueError(f"expected the tokens of one text, (T,) with T ≥ 1, got shape {tokens.shape}")
     kept: list[Array] = []
 
-    def look(module: Module, inputs: tuple, output: Any) -> None:
+    def keep(module: Module, inputs: tuple, output: Any) -> None:
         if isinstance(module, Attention):
-            q, k, _ = module.heads(inputs[0])
+            (x,) = inputs
+            q = module.rotary(split_heads(module.q_proj(x), module.num_heads))
+            k = module.rotary(split_heads(module.k_proj(x), module.num_kv_heads))
             kept.append(attention_weights(q, k, is_causal=True, enable_gqa=True).data[0])
 
-    with looking(model), observe(look):
+    with evaluating(model), observe(keep):
         model(tokens[None])
     return np.stack(kept)
 
 
-def usage(model: Mixtral, tokens: Any, windows: int = 64) -> Array:
-    """Which share of all choices falls on each expert, over the first `windows` windows of a text.
+def expert_load(model: Mixtral, tokens: Any, windows: int = 64) -> Array:
+    """Share of all assignments that each expert gets, over the first `windows` windows of a text.
 
-    Shapes: (N,) → (layers, E), rows sum to 1.
+    Shapes: (N,) → (num_layers, E), rows sum to 1.
     """
-    counts = read_by(model, tokens, windows).sum(axis=2)
+    counts = expert_token_counts(model, tokens, windows).sum(axis=2)
     return counts / counts.sum(axis=1, keepdims=True)
 
 
-def read_by(model: Mixtral, tokens: Any, windows: int = 64) -> Array:
-    """How often each expert was chosen for each token of the vocabulary.  Shapes: (N,) → (layers, E, V)"""
-    V, E = len(model.lm_head.weight), model.num_local_experts
-    counts = np.zeros((len(model.mixtures()), E, V), np.int64)
-    for x in in_windows(np.asarray(tokens), model.max_position_embeddings, windows):
+def expert_token_counts(model: Mixtral, tokens: Any, windows: int = 64) -> Array:
+    """How often each expert was selected for each token of the vocabulary.  Shapes: (N,) → (num_layers, E, V)"""
+    V, E = len(model.lm_head.weight), model.num_experts
+    counts = np.zeros((len(model.blocks), E, V), np.int64)
+    for x in first_windows(np.asarray(tokens), model.context_length, windows):
         for layer, routing in enumerate(routings(model, x)):
-            np.add.at(counts[layer], (routing.chosen, np.repeat(x.reshape(-1, 1), routing.chosen.shape[1], axis=1)), 1)
+            read = np.repeat(x.reshape(-1, 1), model.num_experts_per_token, axis=1)  # (B·T, k)
+            np.add.at(counts[layer], (routing.selected, read), 1)
     return counts
 
 
 def routings(model: Mixtral, tokens: Array) -> list[Routing]:
-    """What each layer's router decides.  Shapes: (B, T) → for each layer (B·T, E), (B·T, k)"""
-    with looking(model):
+    """The decisions of each block's router.  Shapes: (B, T) → for each block (B·T, E), (B·T, k)"""
+    with evaluating(model):
         model(tokens)
         found = [mixture.routing for mixture in model.mixtures()]
     for mixture in model.mixtures():
@@ -69,21 +71,9 @@ def routings(model: Mixtral, tokens: Array) -> list[Routing]:
     return [routing for routing in found if routing is not None]
 
 
-def in_windows(tokens: Array, length: int, windows: int, together: int = 16) -> Iterator[Array]:
-    """The beginning of a text in rows of `length`, as many as there are up to `windows`; at least one, shorter."""
+def first_windows(tokens: Array, length: int, windows: int, batch_size: int = 16) -> Iterator[Array]:
+    """The beginning of a text in rows of `length`, at most `windows` of them; a shorter text is one row."""
     count = min(windows, len(tokens) // length)
     rows = tokens[: count * length].reshape(count, length) if count else tokens[None]
-    for start in range(0, len(rows), together):
-        yield rows[start : start + together]
-
-
-@contextmanager
-def looking(model: Module) -> Iterator[None]:
-    """Off the tape, in evaluation mode; afterwards the model is as it was."""
-    training = model.training
-    model.eval()
-    try:
-        with no_grad():
-            yield
-    finally:
-        model.train(training)
+    for start in range(0, len(rows), batch_size):
+        yield rows[start : start + batch_size]

@@ -1,19 +1,16 @@
-"""Llama: a GPT with five parts exchanged, as Touvron et al. (2023) put them together.
+"""Llama: a GPT with five changes (Touvron et al. 2023).
 
-    x = embed_tokens[tokens]                                                                     (B, T, C)
-    x ← x + self_attn(input_layernorm(x)),   x ← x + mlp(post_attention_layernorm(x))    for each layer
-    logits = norm(x) · lm_headᵀ                                                                  (B, T, V)
+    x = token_embedding[tokens]                                                           (B, T, C)
+    x ← x + attention(norm1(x)),   x ← x + feed_forward(norm2(x))       num_layers times  (B, T, C)
+    logits = norm(x) · token_embeddingᵀ                                                   (B, T, V)
 
-What is different from the GPT, with where it stands below:
+Changes from the GPT, and where they are:
 
-    no row is added for the place: queries and keys are turned by it      Attention.heads: rotary
-    the norm only divides by the length, it does not centre               RMSNorm, in Layer and LlamaModel
-    two matrices and a product in place of one matrix and GELU            MLP: silu(gate) · up
-    several query heads share one head of keys and values                 Attention: num_key_value_heads
-    no biases anywhere                                                    Linear(..., bias=False)
-    the head may have a matrix of its own                                 Llama: tie_word_embeddings
-
-Names of arguments and of weights are those of the published files (`LlamaForCausalLM` in `transformers`).
+    rotary position embedding of queries and keys, no position table       Attention.rotary
+    grouped-query attention: query heads share keys and values             Attention: num_kv_heads
+    RMSNorm instead of layer norm                                          Block, Llama.norm
+    SwiGLU instead of GELU                                                 FeedForward
+    no biases                                                              bias = False
 """
 
 from __future__ import annotations
@@ -23,153 +20,166 @@ from typing import Any
 
 from scratch.activations import silu
 from scratch.initializers import normal
-from scratch.layers import Embedding, Linear, RMSNorm, rotary, scaled_dot_product_attention
+from scratch.layers import (
+    Dropout,
+    Embedding,
+    Linear,
+    RMSNorm,
+    RotaryPositions,
+    merge_heads,
+    scaled_dot_product_attention,
+    split_heads,
+)
+from scratch.messages import require_positive
 from scratch.module import Module
 from scratch.tensor import Tensor, as_tensor
 
-WRITES = ("o_proj.weight", "down_proj.weight", "w2.weight")  # what adds to the stream
-
 
 class Attention(Module):
-    """Causal attention of nh query heads to nkv heads of keys and values, nh / nkv neighbours sharing one.
+    """Causal multi-head self-attention: each token attends to itself and to earlier tokens.
 
-        q = turn(x W_qᵀ), k = turn(x W_kᵀ), v = x W_vᵀ      y = concat over heads(softmax(q kᵀ / √hd, j ≤ i) v) W_oᵀ
+        q, k, v = rotary(x W_qᵀ), rotary(x W_kᵀ), x W_vᵀ
+        y = concat over heads(softmax(q kᵀ / √hd + causal mask) v) W_oᵀ
 
-    `turn` is the rotation by the place (Su et al. 2021), feature i paired with i + hd/2. Shapes: (B, T, C) → the same.
-    Raises ValueError unless nh divides C into even heads, and nkv divides nh.
+    Shapes: (B, T, C) → (B, T, C), with head size hd = C / num_heads.
+    Raises ValueError if 2 · num_heads does not divide embed_dim, or num_kv_heads does not divide num_heads.
     """
 
     def __init__(
-        self, hidden_size: int, num_attention_heads: int, num_key_value_heads: int, rope_theta: float = 10000.0
+        self,
+        embed_dim: int,
+        num_heads: int,
+        num_kv_heads: int,
+        dropout: float = 0.0,
+        bias: bool = False,
+        rope_base: float = 10000.0,
     ):
-        C, nh, nkv = hidden_size, num_attention_heads, num_key_value_heads
-        if min(C, nh, nkv) < 1 or C % (2 * nh) or nh % nkv:
-            raise ValueError("Llama expected hidden_size to be an even multiple of num_attention_heads, and these a "
-                             f"multiple of num_key_value_heads, got {C}, {nh} and {nkv}")  # fmt: skip
-        self.num_heads, self.num_key_value_heads, self.rope_theta = nh, nkv, float(rope_theta)
-        self.q_proj = Linear(C, C, bias=False)
-        self.k_proj = Linear(C, nkv * (C // nh), bias=False)
-        self.v_proj = Linear(C, nkv * (C // nh), bias=False)
-        self.o_proj = Linear(C, C, bias=False)
+        if min(embed_dim, num_heads) < 1 or embed_dim % (2 * num_heads):
+            raise ValueError(f"embed_dim must be a multiple of 2 · num_heads, got {embed_dim} and {num_heads}")
+        if num_kv_heads < 1 or num_heads % num_kv_heads:
+            raise ValueError(f"num_heads must be a multiple of num_kv_heads, got {num_heads} and {num_kv_heads}")
+        self.num_heads = num_heads
+        self.num_kv_heads = num_kv_heads
+        kv_dim = embed_dim // num_heads * num_kv_heads
+        self.q_proj = Linear(embed_dim, embed_dim, bias)
+        self.k_proj = Linear(embed_dim, kv_dim, bias)
+        self.v_proj = Linear(embed_dim, kv_dim, bias)
+        self.out_proj = Linear(embed_dim, embed_dim, bias)
+        self.attention_dropout = Dropout(dropout)
+        self.residual_dropout = Dropout(dropout)
+        self.rotary = RotaryPositions(rope_base, pairing="halves")
 
     def forward(self, x: Tensor) -> Tensor:
-        y = scaled_dot_product_attention(*self.heads(x), is_causal=True, enable_gqa=True)
-        return self.o_proj(y.swapaxes(1, 2).reshape(x.shape))
-
-    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """q (B, nh, T, hd), k and v (B, nkv, T, hd), queries and keys turned."""
-        q = split(self.q_proj(x), self.num_heads)
-        k, v = split(self.k_proj(x), self.num_key_value_heads), split(self.v_proj(x), self.num_key_value_heads)
-        return self.turn(q), self.turn(k), v
-
-    def turn(self, x: Tensor) -> Tensor:
-        return rotary(x, base=self.rope_theta, pairing="halves")
+        q = self.rotary(split_heads(self.q_proj(x), self.num_heads))  # (B, nh, T, hd)
+        k = self.rotary(split_heads(self.k_proj(x), self.num_kv_heads))  # (B, nkv, T, hd)
+        v = split_heads(self.v_proj(x), self.num_kv_heads)  # (B, nkv, T, hd)
+        p = self.attention_dropout.p if self.training else 0.0
+        y = scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True, enable_gqa=True)  # (B, nh, T, hd)
+        return self.residual_dropout(self.out_proj(merge_heads(y)))  # (B, T, C)
 
 
-class MLP(Module):
-    """y = (silu(x W_gateᵀ) ∘ x W_upᵀ) W_downᵀ, SwiGLU (Shazeer 2020): one half decides how much of the other passes.
+class FeedForward(Module):
+    """SwiGLU (Shazeer 2020), applied to each token: y = (silu(x W_gateᵀ) ∘ x W_upᵀ) W_downᵀ
 
-    Shapes: (B, T, C) → the same.
+    Shapes: (B, T, C) → (B, T, C).
     """
 
-    def __init__(self, hidden_size: int, intermediate_size: int):
-        self.gate_proj = Linear(hidden_size, intermediate_size, bias=False)
-        self.up_proj = Linear(hidden_size, intermediate_size, bias=False)
-        self.down_proj = Linear(intermediate_size, hidden_size, bias=False)
+    def __init__(self, embed_dim: int, ffn_dim: int, dropout: float = 0.0, bias: bool = False):
+        self.gate_proj = Linear(embed_dim, ffn_dim, bias)
+        self.up_proj = Linear(embed_dim, ffn_dim, bias)
+        self.down_proj = Linear(ffn_dim, embed_dim, bias)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(silu(self.gate_proj(x)) * self.up_proj(x))
+        x = silu(self.gate_proj(x)) * self.up_proj(x)  # (B, T, ffn_dim)
+        return self.dropout(self.down_proj(x))  # (B, T, C)
 
 
-class Layer(Module):
-    """x ← x + self_attn(input_layernorm(x)),  x ← x + mlp(post_attention_layernorm(x)).  (B, T, C) → the same."""
+class Block(Module):
+    """x ← x + attention(norm1(x)),  x ← x + feed_forward(norm2(x)).  Shapes: (B, T, C) → (B, T, C)"""
 
-    def __init__(self, attention: Attention, hidden_size: int, intermediate_size: int, rms_norm_eps: float):
-        self.self_attn = attention
-        self.mlp: Module = MLP(hidden_size, intermediate_size)
-        self.input_layernorm = RMSNorm(hidden_size, rms_norm_eps)
-        self.post_attention_layernorm = RMSNorm(hidden_size, rms_norm_eps)
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        num_kv_heads: int,
+        ffn_dim: int,
+        dropout: float = 0.0,
+        bias: bool = False,
+        norm_eps: float = 1e-5,
+        rope_base: float = 10000.0,
+    ):
+        self.norm1 = RMSNorm(embed_dim, norm_eps)
+        self.attention = Attention(embed_dim, num_heads, num_kv_heads, dropout, bias, rope_base)
+        self.norm2 = RMSNorm(embed_dim, norm_eps)
+        self.feed_forward = FeedForward(embed_dim, ffn_dim, dropout, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x))
-        return x + self.mlp(self.post_attention_layernorm(x))
-
-
-class LlamaModel(Module):
-    """Everything below the head.  Shapes: tokens (B, T) → (B, T, C)"""
-
-    def __init__(self, vocab_size: int, hidden_size: int, layers: list[Layer], rms_norm_eps: float):
-        self.embed_tokens = Embedding(vocab_size, hidden_size)
-        self.layers = layers
-        self.norm = RMSNorm(hidden_size, rms_norm_eps)
-
-    def forward(self, tokens: Any) -> Tensor:
-        x = self.embed_tokens(tokens)
-        for layer in self.layers:
-            x = layer(x)
-        return self.norm(x)
+        x = x + self.attention(self.norm1(x))
+        return x + self.feed_forward(self.norm2(x))
 
 
 class Llama(Module):
-    """A language model: at every place, scores for the token that comes next.
+    """A language model: for every position, the logits of the next token.
 
-    Args: as in LlamaConfig. vocab_size: tokens. hidden_size: features of a token, C. intermediate_size: inside the
-        network. num_hidden_layers. num_attention_heads: of queries. num_key_value_heads: of keys and values.
-        max_position_embeddings: the longest sequence it reads; nothing is stored for it. rms_norm_eps. rope_theta: how
-        slow the slowest rotation is. tie_word_embeddings: whether the head is the embedding.
-    Shapes: tokens (B, T), whole numbers, 1 ≤ T ≤ max_position_embeddings → logits (B, T, vocab_size).
-    Raises ValueError for other shapes, a T out of that range, and a token outside 0 … vocab_size − 1.
+    Args: vocab_size V. context_length: the longest sequence. embed_dim C. num_layers: blocks.
+        num_heads: of each attention.
+        num_kv_heads: heads of keys and values, a divisor of num_heads.
+        ffn_dim: hidden units of the feed-forward network, 3 · embed_dim by default.
+        dropout: probability after the embedding, on attention weights, and on each sublayer's output.
+        bias: in linear layers. norm_eps: added to mean squares. rope_base: of the rotary embedding's wavelengths.
+    Shapes: token indices (B, T), 1 ≤ T ≤ context_length → logits (B, T, V).
+    Raises ValueError for other shapes, sizes below 1, and token indices outside 0 … V − 1.
     """
 
     def __init__(
         self,
         vocab_size: int = 65,
-        hidden_size: int = 128,
-        intermediate_size: int = 384,
-        num_hidden_layers: int = 4,
-        num_attention_heads: int = 4,
-        num_key_value_heads: int = 2,
-        max_position_embeddings: int = 64,
-        rms_norm_eps: float = 1e-5,
-        rope_theta: float = 10000.0,
-        tie_word_embeddings: bool = True,
+        context_length: int = 64,
+        embed_dim: int = 128,
+        num_layers: int = 4,
+        num_heads: int = 4,
+        num_kv_heads: int = 2,
+        ffn_dim: int | None = None,
+        dropout: float = 0.0,
+        bias: bool = False,
+        norm_eps: float = 1e-5,
+        rope_base: float = 10000.0,
     ):
-        if min(vocab_size, num_hidden_layers, max_position_embeddings) < 1:
-            raise ValueError(f"Llama expected sizes of at least 1, got vocab_size {vocab_size}, num_hidden_layers "
-                             f"{num_hidden_layers}, max_position_embeddings {max_position_embeddings}")  # fmt: skip
-        self.max_position_embeddings = max_position_embeddings
-        C, eps = hidden_size, rms_norm_eps
-        layers = [
-            self.layer(Attention(C, num_attention_heads, num_key_value_heads, rope_theta), C, intermediate_size, eps)
-            for _ in range(num_hidden_layers)
+        ffn_dim = 3 * embed_dim if ffn_dim is None else ffn_dim
+        require_positive("Llama", vocab_size=vocab_size, context_length=context_length, num_layers=num_layers)
+        self.context_length = context_length
+        self.token_embedding = Embedding(vocab_size, embed_dim)
+        self.dropout = Dropout(dropout)
+        self.blocks = [
+            Block(embed_dim, num_heads, num_kv_heads, ffn_dim, dropout, bias, norm_eps, rope_base)
+            for _ in range(num_layers)
         ]
-        self.model = LlamaModel(vocab_size, C, layers, eps)
-        self.lm_head = Linear(C, vocab_size, bias=False)
-        if tie_word_embeddings:
-            self.lm_head.weight = self.model.embed_tokens.weight
-        self.initialise()
+        self.norm = RMSNorm(embed_dim, norm_eps)
+        self.lm_head = Linear(embed_dim, vocab_size, bias=False)
+        self.lm_head.weight = self.token_embedding.weight  # weight tying
+        self.init_weights()
 
-    def layer(self, attention: Attention, hidden_size: int, intermediate_size: int, eps: float) -> Layer:
-        """A layer; `experts.py` has another."""
-        return Layer(attention, hidden_size, intermediate_size, eps)
-
-    def initialise(self) -> None:
-        """As the GPT: matrices from N(0, 0.02²), those that write into x smaller by √(2n) for n layers."""
-        n = len(self.model.layers)
+    def init_weights(self) -> None:
+        """Weights from N(0, 0.02²), biases 0. The 2n projections that add to x get 0.02 / √(2n), so that the variance
+        of x does not grow with the number of layers n (GPT-2, section 2.3)."""
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
-                writes = name.endswith(WRITES)
-                parameter.data[...] = normal(parameter.shape, std=0.02 / math.sqrt(2 * n) if writes else 0.02)
+                residual = name.endswith(("out_proj.weight", "down_proj.weight"))
+                std = 0.02 / math.sqrt(2 * len(self.blocks)) if residual else 0.02
+                parameter.data[...] = normal(parameter.shape, std=std)
+            elif name.endswith("bias"):
+                parameter.data[...] = 0
 
     def forward(self, tokens: Any) -> Tensor:
+        x = self.embed(tokens)  # (B, T, C)
+        for block in self.blocks:
+            x = block(x)
+        return self.lm_head(self.norm(x))  # (B, T, V)
+
+    def embed(self, tokens: Any) -> Tensor:
+        """Token embedding.  Shapes: (B, T) → (B, T, C)"""
         tokens = as_tensor(tokens)
-        if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= self.max_position_embeddings:
-            raise ValueError(f"Llama expected tokens of shape (B, T) with T from 1 to {self.max_position_embeddings}, "
-                             f"its context, got {tokens.shape}")  # fmt: skip
-        return self.lm_head(self.model(tokens))
-
-
-def split(x: Tensor, heads: int) -> Tensor:
-    """(B, T, heads · hd) → (B, heads, T, hd)"""
-    B, T, width = x.shape
-    return x.reshape(B, T, heads, width // heads).swapaxes(1, 2)
+        if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= self.context_length:
+            raise ValueError(f"expected tokens (B, T) with 1 ≤ T ≤ {self.context_length}, got shape {tokens.shape}")
+        return self.dropout(self.token_embedding(tokens))

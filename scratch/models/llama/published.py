@@ -1,9 +1,21 @@
-"""Published Llamas: LlamaForCausalLM and MixtralForCausalLM as `transformers` keeps them, read and written, and
-llama.cpp's GGUF of a Llama, read.
+"""Llama and Mixtral as published: LlamaForCausalLM and MixtralForCausalLM as `transformers` stores them, read and
+written, and llama.cpp's GGUF file of a Llama, read.
 
-Names of arrays are ours. Two things differ in a GGUF: names are short (blk.0.attn_q), and the rows of queries and keys
-stand in another order. Both turn features in pairs; `transformers` pairs i with i + hd/2, llama.cpp 2i with 2i + 1, so
-that whoever made the file moved row i of each head to 2i, and row i + hd/2 to 2i + 1. Here they are moved back.
+    name in the folder                      in a GGUF file             name here
+    model.embed_tokens                      token_embd                 token_embedding
+    model.layers.0                          blk.0                      blocks.0
+      .input_layernorm                        .attn_norm                 .norm1
+      .self_attn.{q,k,v}_proj                 .attn_{q,k,v}              .attention.{q,k,v}_proj
+      .self_attn.o_proj                       .attn_output               .attention.out_proj
+      .post_attention_layernorm               .ffn_norm                  .norm2
+      .mlp.{gate,up,down}_proj                .ffn_{gate,up,down}        .feed_forward.{gate,up,down}_proj
+      .block_sparse_moe.gate                                             .feed_forward.router
+      .block_sparse_moe.experts.0.{w1,w3,w2}                             .feed_forward.experts.0.{gate,up,down}_proj
+    model.norm                              output_norm                norm
+
+The output layer has weights of its own unless tie_word_embeddings is true; then it is given to the model here.
+Rotary pairs: `transformers` pairs features i and i + hd/2, llama.cpp 2i and 2i + 1. So a GGUF file has row i of each
+head of queries and keys in row 2i, and row i + hd/2 in row 2i + 1. They are moved back when read.
 """
 
 from __future__ import annotations
@@ -17,28 +29,40 @@ from typing import Any
 
 import numpy as np
 
+from scratch.initializers import normal
 from scratch.messages import shown
 from scratch.models.llama.experts import Mixtral
 from scratch.models.llama.model import Llama
+from scratch.tensor import Parameter
 from scratch.weights import load_folder, open_gguf, save_folder
 from scratch.weights.gguf_file import Waiting
 from scratch.weights.published import Config, build, fill, renamed, same, tie, told
 
+# (theirs, ours)
+NAMES = [
+    ("model.embed_tokens.", "token_embedding."), ("model.norm.", "norm."), ("model.layers.", "blocks."),
+    (".input_layernorm.", ".norm1."), (".post_attention_layernorm.", ".norm2."),
+    (".self_attn.o_proj.", ".attention.out_proj."), (".self_attn.", ".attention."),
+]  # fmt: skip
+LLAMA_NAMES = [*NAMES, (".mlp.", ".feed_forward.")]
+MIXTRAL_NAMES = [
+    *NAMES, (".block_sparse_moe.gate.", ".feed_forward.router."), (".block_sparse_moe.", ".feed_forward."),
+    (".w1.", ".gate_proj."), (".w2.", ".down_proj."), (".w3.", ".up_proj."),
+]  # fmt: skip
 UNUSED = r"\.rotary_emb\.inv_freq$"
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+EMBEDDING, HEAD = "token_embedding.weight", "lm_head.weight"
 KINDS = ("LlamaForCausalLM", "MixtralForCausalLM", "llama", "mixtral")
 
 GGUF_NAMES = [
-    (r"^token_embd\.", "model.embed_tokens."), (r"^output_norm\.", "model.norm."), (r"^output\.", "lm_head."),
-    (r"^blk\.(\d+)\.", r"model.layers.\1."),
-    (r"\.attn_norm\.", ".input_layernorm."), (r"\.ffn_norm\.", ".post_attention_layernorm."),
-    (r"\.attn_output\.", ".self_attn.o_proj."), (r"\.attn_([qkv])\.", r".self_attn.\1_proj."),
-    (r"\.ffn_(gate|up|down)\.", r".mlp.\1_proj."),
+    (r"^token_embd\.", "token_embedding."), (r"^output_norm\.", "norm."), (r"^output\.", "lm_head."),
+    (r"^blk\.(\d+)\.", r"blocks.\1."), (r"\.attn_norm\.", ".norm1."), (r"\.ffn_norm\.", ".norm2."),
+    (r"\.attn_output\.", ".attention.out_proj."), (r"\.attn_([qkv])\.", r".attention.\1_proj."),
+    (r"\.ffn_(gate|up|down)\.", r".feed_forward.\1_proj."),
 ]  # fmt: skip
 
 
 def from_pretrained(path: str | os.PathLike) -> Llama:
-    """The Llama of a folder or of a GGUF file, in evaluation mode; a Mixtral where there are experts.
+    """The Llama of a folder or of a GGUF file, in evaluation mode; a Mixtral if it has experts.
 
     Raises FileNotFoundError for missing files, ValueError naming the fault for another architecture or variant, and for
     arrays that are missing, left over or shaped otherwise.
@@ -50,32 +74,51 @@ def from_pretrained(path: str | os.PathLike) -> Llama:
     if config.kind() not in KINDS:
         kinds = " and ".join(KINDS[:2])
         raise ValueError(f"{path}: config.json describes {shown(config.kind()) or 'nothing'}; {kinds} are read")
-    return filled(config, arguments(config), renamed(load_folder(path), [], UNUSED, path), str(path))
+    sizes = arguments(config)
+    names = MIXTRAL_NAMES if "num_experts" in sizes else LLAMA_NAMES
+    state = renamed(load_folder(path), [(pattern(theirs), ours) for theirs, ours in names], UNUSED, path)
+    return filled(config, sizes, config.flag("tie_word_embeddings", False), state, str(path))
 
 
-def filled(config: Config, sizes: dict[str, Any], state: dict[str, Any], where: str) -> Llama:
-    """A Llama of these sizes with these weights, its head the embedding where it has none of its own."""
-    if sizes["tie_word_embeddings"]:
+def filled(config: Config, sizes: dict[str, Any], tied: bool, state: dict[str, Any], where: str) -> Llama:
+    """A Llama of these sizes with these weights, its output layer tied to the embedding or not."""
+    if tied:
         tie(state, EMBEDDING, [HEAD], where)
-    parts, experts = {"num_hidden_layers": sizes["num_hidden_layers"]}, sizes.get("num_local_experts")
+    parts, experts = {"num_hidden_layers": sizes["num_layers"]}, sizes.get("num_experts")
     if experts:
-        parts["num_hidden_layers × num_local_experts"] = parts["num_hidden_layers"] * experts
-    model = build(config, state, lambda: (Mixtral if experts else Llama)(**sizes), **parts)
+        parts["num_hidden_layers × num_local_experts"] = sizes["num_layers"] * experts
+
+    def make() -> Llama:
+        model = (Mixtral if experts else Llama)(**sizes)
+        return model if tied else with_untied_output(model)
+
+    model = build(config, state, make, **parts)
     fill(model, state, where)
     return model
 
 
-# What LlamaConfig and MixtralConfig of `transformers` take for a field that is left out; None: as many as heads.
+def with_untied_output(model: Llama) -> Llama:
+    """The model with an output layer of its own weights, as in the large Llamas."""
+    model.lm_head.weight = Parameter(normal(model.lm_head.weight.shape, std=0.02))
+    return model
+
+
+# The constructor's arguments for which `transformers` has other names.
+FIELDS = {
+    "context_length": "max_position_embeddings", "embed_dim": "hidden_size", "ffn_dim": "intermediate_size",
+    "num_layers": "num_hidden_layers", "num_heads": "num_attention_heads", "num_kv_heads": "num_key_value_heads",
+    "num_experts": "num_local_experts", "num_experts_per_token": "num_experts_per_tok",
+}  # fmt: skip
+# LlamaConfig's and MixtralConfig's values for missing fields; None: as many as num_heads.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "llama": {
-        "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
-        "num_attention_heads": 32, "num_key_value_heads": None, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6,
-        "rope_theta": 1e4,
+        "vocab_size": 32000, "context_length": 2048, "embed_dim": 4096, "num_layers": 32, "num_heads": 32,
+        "num_kv_heads": None, "ffn_dim": 11008, "norm_eps": 1e-6, "rope_base": 1e4,
     },
     "mixtral": {
-        "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
-        "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5,
-        "rope_theta": 1e6, "num_local_experts": 8, "num_experts_per_tok": 2,
+        "vocab_size": 32000, "context_length": 131072, "embed_dim": 4096, "num_layers": 32, "num_heads": 32,
+        "num_kv_heads": 8, "ffn_dim": 14336, "norm_eps": 1e-5, "rope_base": 1e6, "num_experts": 8,
+        "num_experts_per_token": 2,
     },
 }  # fmt: skip
 
@@ -85,22 +128,21 @@ def arguments(config: Config) -> dict[str, Any]:
     kind = "mixtral" if config.kind().lower().startswith("mixtral") else "llama"
     defaults = DEFAULTS[kind]
     config.only("Llama", model_type=(kind,), hidden_act=("silu",), attention_bias=(False,), mlp_bias=(False,))
-    heads = config.count("num_attention_heads", defaults["num_attention_heads"])
-    sizes = {name: config.count(name, default or heads) for name, default in defaults.items()
+    heads = config.count("num_attention_heads", defaults["num_heads"])
+    sizes = {name: config.count(FIELDS.get(name, name), default or heads) for name, default in defaults.items()
              if not isinstance(default, float)}  # fmt: skip
-    config.only("Llama", head_dim=(sizes["hidden_size"] // heads,),
-                original_max_position_embeddings=(sizes["max_position_embeddings"],))  # fmt: skip
+    config.only("Llama", head_dim=(sizes["embed_dim"] // heads,),
+                original_max_position_embeddings=(sizes["context_length"],))  # fmt: skip
     full = config.fields.get("layer_types")
     if full is not None and not (isinstance(full, list) and all(each == "full_attention" for each in full)):
         raise config.fault("layer_types", full, "full_attention in every layer")
     return {
-        **sizes, "rms_norm_eps": config.number("rms_norm_eps", defaults["rms_norm_eps"]),
-        "rope_theta": rope_theta(config, defaults["rope_theta"]),
-        "tie_word_embeddings": config.flag("tie_word_embeddings", False),
+        **sizes, "norm_eps": config.number("rms_norm_eps", defaults["norm_eps"]),
+        "rope_base": rope_base(config, defaults["rope_base"]),
     }  # fmt: skip
 
 
-# Of positions that are scaled or otherwise turned, with the values that mean: as they are.
+# Fields of a rotary embedding with scaled positions, with the values that leave positions unscaled.
 ROPE = ("rope_parameters", "rope_scaling")
 UNSCALED: dict[str, tuple[Any, ...]] = {
     "rope_type": ("default",), "type": ("default",), "factor": (1,), "attention_factor": (1,),
@@ -108,24 +150,22 @@ UNSCALED: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 
 
-def rope_theta(config: Config, default: float) -> float:
-    """The base of the rotation; ValueError where the positions are scaled for long texts, however that is spelled.
-
-    A field whose name says that it is about the rotation, and which is not known here, is refused as well.
-    """
+def rope_base(config: Config, default: float) -> float:
+    """The base of the rotary embedding. Raises ValueError if positions are scaled for long texts, however that is
+    spelled, and for an unknown field whose name contains rope, rotary or yarn."""
     theta = config.number("rope_theta", default, low=1.0)
     for name, value in config.fields.items():
         rotates = re.search("rope|rotary|yarn", name) and name not in ("rope_theta", "rope_interleaved", *ROPE)
         if rotates and value is not None and not any(same(value, each) for each in (False, 1, "default", "none")):
-            raise ValueError(f"{config.where}: {shown(name)} is {told(value)}, Llama turns by the position as it is")
-    for field in reversed(ROPE):  # rope_parameters, which is newer, has the last word
+            raise ValueError(f"{config.where}: {shown(name)} is {told(value)}, Llama rotates by unscaled positions")
+    for field in reversed(ROPE):  # rope_parameters, which is newer, wins
         rope = config.fields.get(field)
         if rope is not None and not isinstance(rope, dict):
             raise config.fault(field, rope, "an object")
         for name, value in (rope or {}).items():
             if name != "rope_theta" and value is not None and not any(same(value, e) for e in UNSCALED.get(name, ())):
                 raise ValueError(f"{config.where}: {field} is {told(rope)}, of which Llama has no {shown(name)} "
-                                 f"{told(value)}: it turns by the position as it is")  # fmt: skip
+                                 f"{told(value)}: it rotates by unscaled positions")  # fmt: skip
         inner = Config({"rope_theta": (rope or {}).get("rope_theta")}, config.where)
         theta = inner.number("rope_theta", theta, low=1.0)
     return theta
@@ -133,50 +173,55 @@ def rope_theta(config: Config, default: float) -> float:
 
 def save_pretrained(model: Llama, folder: str | os.PathLike) -> None:
     """Write config.json and model.safetensors, which `transformers` loads as LlamaForCausalLM or MixtralForCausalLM."""
-    if type(model) not in (Llama, Mixtral):
-        raise ValueError(f"save_pretrained expected a Llama, got {type(model).__name__}, for which there is no layout")
-    layers = model.model.layers
-    attention, norm = layers[0].self_attn, model.model.norm
-    vocab_size, hidden_size = model.model.embed_tokens.weight.shape
-    tied = model.lm_head.weight is model.model.embed_tokens.weight
+    if type(model) not in (Llama, Mixtral) or model.blocks[0].attention.q_proj.bias is not None:
+        raise ValueError("save_pretrained expected a Llama or Mixtral without biases, for which there is a layout, got "
+                         f"{type(model).__name__}")  # fmt: skip
+    attention, tied = model.blocks[0].attention, model.lm_head.weight is model.token_embedding.weight
+    vocab_size, embed_dim = model.token_embedding.weight.shape
     config = {
-        **kind_of(model), "vocab_size": vocab_size, "hidden_size": hidden_size,
-        "num_hidden_layers": len(layers), "num_attention_heads": attention.num_heads,
-        "num_key_value_heads": attention.num_key_value_heads, "hidden_act": "silu", "rms_norm_eps": norm.eps,
-        "max_position_embeddings": model.max_position_embeddings, "rope_theta": attention.rope_theta,
-        "tie_word_embeddings": tied,
+        **kind_of(model), "vocab_size": vocab_size, "hidden_size": embed_dim, "num_hidden_layers": len(model.blocks),
+        "num_attention_heads": attention.num_heads, "num_key_value_heads": attention.num_kv_heads,
+        "hidden_act": "silu", "rms_norm_eps": model.norm.eps, "max_position_embeddings": model.context_length,
+        "rope_theta": attention.rotary.base, "tie_word_embeddings": tied,
     }  # fmt: skip
-    save_folder(folder, config, {name: a for name, a in model.state_dict().items() if not (tied and name == HEAD)})
+    names = MIXTRAL_NAMES if isinstance(model, Mixtral) else LLAMA_NAMES
+    state = {name: array for name, array in model.state_dict().items() if not (tied and name == HEAD)}
+    save_folder(folder, config, renamed(state, [(pattern(ours), theirs) for theirs, ours in names]))
 
 
 def kind_of(model: Llama) -> dict[str, Any]:
-    """The fields in which a Mixtral differs."""
-    layer: Any = model.model.layers[0]
+    """The fields that a Llama and a Mixtral have apart."""
+    feed_forward: Any = model.blocks[0].feed_forward
     if isinstance(model, Mixtral):
         return {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"],
-                "num_local_experts": model.num_local_experts, "num_experts_per_tok": model.num_experts_per_tok,
-                "intermediate_size": layer.block_sparse_moe.experts[0].w1.out_features}  # fmt: skip
+                "num_local_experts": model.num_experts, "num_experts_per_tok": model.num_experts_per_token,
+                "intermediate_size": feed_forward.experts[0].gate_proj.out_features}  # fmt: skip
     return {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "attention_bias": False, "mlp_bias": False,
-            "intermediate_size": layer.mlp.gate_proj.out_features}  # fmt: skip
+            "intermediate_size": feed_forward.gate_proj.out_features}  # fmt: skip
+
+
+def pattern(name: str) -> str:
+    """A regular expression for a part of a dotted name; one without a dot in front begins the name."""
+    escaped = name.replace(".", r"\.")
+    return escaped if name.startswith(".") else "^" + escaped
 
 
 # -- GGUF -------------------------------------------------------------------------------------------------------
 
 
 def load_llama_gguf(path: str | os.PathLike) -> Llama:
-    """The Llama of a GGUF file, its weights in 32 bits. Raises as from_pretrained does."""
+    """The Llama of a GGUF file, with weights in float32. Raises the same errors as from_pretrained."""
     facts, tensors = open_gguf(path)
     config = gguf_config(facts, str(path))
     state = renamed(tensors, GGUF_NAMES, where=path)
-    config.fields["tie_word_embeddings"] = HEAD not in state
     sizes = arguments(config)
     for name in [name for name in state if name.endswith(("q_proj.weight", "k_proj.weight"))]:
-        heads = sizes["num_attention_heads" if "q_proj" in name else "num_key_value_heads"]
+        heads = sizes["num_heads" if "q_proj" in name else "num_kv_heads"]
         state[name] = state[name]._replace(read=partial(halved_later, state[name], heads, path))
-    return filled(config, sizes, state, str(path))
+    return filled(config, sizes, HEAD not in state, state, str(path))
 
 
-# What the facts of a GGUF file are called in a config.json. llama.cpp demands the first row, too.
+# Fields of config.json and the metadata keys of a GGUF file. llama.cpp requires the first six, too.
 GGUF_FIELDS = {
     "hidden_size": "embedding_length", "intermediate_size": "feed_forward_length", "num_hidden_layers": "block_count",
     "num_attention_heads": "attention.head_count", "max_position_embeddings": "context_length",
@@ -185,7 +230,7 @@ GGUF_FIELDS = {
 }  # fmt: skip
 GGUF_NEEDED = list(GGUF_FIELDS)[:6]
 HEAD_SIZES = ("rope.dimension_count", "attention.key_length", "attention.value_length")
-# Facts that change what is computed, with the values for which they do not; any other fact of llama is refused.
+# Keys that change the computation, with the values for which they do not; all other keys of llama are refused.
 GGUF_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "rope.scaling.type": ("none",), "rope.scaling.factor": (0, 1), "rope.scale_linear": (0, 1),
     "rope.scaling.attn_factor": (0, 1), "rope.scaling.yarn_log_multiplier": (0,),
@@ -198,10 +243,10 @@ GGUF_IGNORED = ("rope.scaling.original_context_length", "rope.scaling.finetuned"
 
 
 def gguf_config(facts: Mapping[str, Any], where: str) -> Config:
-    """The facts of a GGUF file under the names of a config.json. Raises ValueError for another architecture, for facts
-    that are missing, and for those that this model does not have."""
+    """The metadata of a GGUF file under the names of config.json. Raises ValueError for another architecture, for
+    missing keys, and for features that this model does not have."""
     if facts.get("general.architecture") != "llama":
-        raise ValueError(f"{where}: it holds {told(facts.get('general.architecture'))}; 'llama' is read")
+        raise ValueError(f"{where}: its architecture is {told(facts.get('general.architecture'))}; 'llama' is read")
     mine = {name.removeprefix("llama."): value for name, value in facts.items() if name.startswith("llama.")}
     for name, value in mine.items():
         neutral = any(same(value, each) for each in GGUF_NEUTRAL.get(name, ()))

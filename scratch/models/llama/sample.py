@@ -1,4 +1,4 @@
-"""Let a trained Llama go on with a text, character by character: scratch sample llama --prompt "ROMEO:" """
+"""Generate text with a trained Llama, character by character: scratch sample llama --prompt "ROMEO:" """
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def load_run(folder: Path) -> tuple[Llama, Text]:
 
 
 def load_weights(path: Path) -> tuple[Llama, Text]:
-    """A model from a weight file whose metadata hold its settings, such as those that ship with the package."""
+    """A model from a weight file whose metadata contain its settings, such as those that ship with the package."""
     return build(*shipped(path, "llama", Settings))
 
 
@@ -50,13 +50,13 @@ def main(arguments: Sequence[str]) -> None:
     options = {"temperature": a.temperature, "top_k": a.top_k, "top_p": a.top_p, "rng": np.random.default_rng(a.seed)}
     if a.weights and chat.is_published(a.weights):
         if a.pictures:
-            raise ValueError("--pictures shows models of one character a token; these weights have others")
-        chat.go_on(a.weights, (a.prompt or ["Once upon a time"]) * a.count, a.tokens, options)
+            raise ValueError("--pictures needs a model with one character per token, which these weights are not")
+        chat.continue_texts(a.weights, (a.prompt or ["Once upon a time"]) * a.count, a.tokens, options)
         return
     file = "weights_experts.safetensors" if a.experts else "weights.safetensors"
     here = Path(str(resources.files("scratch.models.llama") / file))
     model, task = load_run(a.run) if a.run else load_weights(a.weights or here)
-    go_on(model, task, (a.prompt or ["ROMEO:\n"]) * a.count, a.tokens, options)
+    continue_texts(model, task, (a.prompt or ["ROMEO:\n"]) * a.count, a.tokens, options)
     if a.pictures:
         for name, figure in look_into(model, task, a.prompt[0] if a.prompt else PHRASE).items():
             say(f"picture  {viz.save(figure, a.pictures / f'{name}.png')}")
@@ -64,29 +64,29 @@ def main(arguments: Sequence[str]) -> None:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     p = argparse.ArgumentParser(prog="scratch sample llama", description=__doc__)
-    p.add_argument("--prompt", nargs="+", help="the beginning of a text (several: all in one batch)")
-    p.add_argument("--tokens", type=int, default=400, help="characters to write (default: 400)")
-    p.add_argument("--temperature", type=float, default=0.8, help="0: the likeliest, 1: as learned (default: 0.8)")
-    p.add_argument("--top-k", type=int, help="draw from the K likeliest only")
-    p.add_argument("--top-p", type=float, help="draw from the likeliest that reach this probability together")
+    p.add_argument("--prompt", nargs="+", help="beginning of a text (several: all in one batch)")
+    p.add_argument("--tokens", type=int, default=400, help="characters to generate (default: 400)")
+    p.add_argument("--temperature", type=float, default=0.8, help="0: greedy decoding, 1: softmax as it is (0.8)")
+    p.add_argument("--top-k", type=int, help="sample from the K most probable characters only")
+    p.add_argument("--top-p", type=float, help="sample from the top characters with this total probability")
     p.add_argument("--count", type=int, default=1, help="how many texts from the same prompt")
-    p.add_argument("--seed", type=int, default=0, help="which texts are drawn (default: 0)")
-    p.add_argument("--run", type=Path, help="run folder whose model to use (default: the weights that ship)")
+    p.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    p.add_argument("--run", type=Path, help="run folder whose model to use (default: the shipped weights)")
     p.add_argument("--weights", type=Path, help="weight file to use instead, or a folder or GGUF of published weights")
     p.add_argument("--experts", action="store_true", help="the shipped mixture of experts instead")
-    p.add_argument("--pictures", type=Path, metavar="FOLDER", help="also draw what happens inside, for the prompt")
+    p.add_argument("--pictures", type=Path, metavar="FOLDER", help="also plot attention weights, for the prompt")
     return p.parse_args(list(arguments))
 
 
-def go_on(model: Llama, task: Text, prompts: Sequence[str], count: int, options: dict) -> None:
-    """Print a text as it is written, or several, which are written together, one after the other."""
+def continue_texts(model: Llama, task: Text, prompts: Sequence[str], count: int, options: dict) -> None:
+    """Print one text while it is generated, or several, generated as one batch, one after the other."""
     tokens = [task.tokenizer.encode(prompt) for prompt in prompts]
     if len(prompts) > 1:
         for i, row in enumerate(generate(model, tokens, count, **options)):
             say(("-" * 40 + "\n") * (i > 0) + task.tokenizer.decode(row))
         return
-    flowing = stream(model, tokens, count, **options)
+    new = stream(model, tokens, count, **options)
     write(prompts[0])
-    for token in flowing:
+    for token in new:
         write(task.tokenizer.decode(token))
     say()
