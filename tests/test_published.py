@@ -214,7 +214,7 @@ def test_sample_llama_takes_published_weights(llama_folder, capsys):
     out = capsys.readouterr().out
     assert out.startswith("once upon") and "-" * 40 + "\ntime" in out
     assert main([*command, "--pictures", "here"]) == 2
-    assert "one character a token" in capsys.readouterr().err
+    assert "--pictures" in capsys.readouterr().err
 
 
 def test_what_does_not_belong_together(llama_folder, bert_folder, tmp_path, capsys):
