@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from scratch.layers import Linear, RMSNorm
+from scratch.layers import Dropout, Linear, RMSNorm
 from scratch.models.gpt.decoder import unpadded
 from scratch.models.llama.model import Block, FeedForward, Llama
 from scratch.module import Module, evaluating
-from scratch.tensor import Array, Tensor
+from scratch.tensor import Array, Tensor, no_grad
 
 
 class Decoder:
@@ -201,9 +201,10 @@ class NotRecorded:
 
     def __init__(self, network: Module):
         self.network = network
+        self.has_dropout = any(isinstance(part, Dropout) and part.p for part in network.modules())
 
     def __call__(self, x: Array) -> Array:
-        with evaluating(self.network):
+        with evaluating(self.network) if self.has_dropout else no_grad():  # setting modes costs more than an expert
             return self.network(Tensor(x)).data
 
 
