@@ -23,7 +23,8 @@ def in_float32(operation: Operation) -> Operation:
     @functools.wraps(operation)
     def computed(*args: Any, **kwargs: Any) -> Any:
         for x in (*args, *kwargs.values()) if kwargs else args:
-            if isinstance(x, ARRAYS) and x.dtype == HALF:
+            array = x.data if isinstance(x, Node) else x
+            if isinstance(array, np.ndarray) and array.dtype == HALF:
                 y = operation(*map(_widened, args), **{name: _widened(x) for name, x in kwargs.items()})
                 return y if any(map(_is_wider, (*args, *kwargs.values()))) else _rounded(y)
         return operation(*args, **kwargs)

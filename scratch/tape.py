@@ -10,6 +10,7 @@ nodes that went in, its parents. `backward` *returns* the gradients of those par
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from scratch.scope import Scope
+from scratch.sums import column_sums
 
 Array = np.ndarray
 Backward = Callable[[Array], tuple]
@@ -147,6 +149,8 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
         axis for axis, n in enumerate(gradient.shape) if axis < extra or (shape[axis - extra] == 1 and n != 1)
     )
     wide = np.float32 if gradient.dtype == np.float16 else None  # in float16 a long sum stops at 2048 times a summand
+    if extra > 0 and shape and gradient.shape[extra:] == shape and wide is None:  # such as a bias
+        return column_sums(gradient.reshape(-1, math.prod(shape))).reshape(shape)
     summed = gradient.sum(axis=repeated, keepdims=True, dtype=wide)
     if extra < 0 or summed.shape[extra:] != shape:
         raise ValueError(f"an operand of shape {shape} does not broadcast to {gradient.shape}")

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from scratch.half import in_float32
+from scratch.sums import average, total
 from scratch.tape import Array, Backward, Node, is_grad_enabled, no_grad
-from scratch.value import Value, as_index, not_in_place, number, raw, restore
+from scratch.value import Value, as_index, kept, not_in_place, number, raw, restore
 
 __all__ = [
     "Array", "Buffer", "Parameter", "Tensor", "as_pair", "as_tensor", "is_grad_enabled", "matmul", "no_grad", "record",
@@ -182,7 +183,7 @@ class Tensor(Value):
         y = np.clip(self.data, number(min), number(max))
 
         def backward(dy):
-            return (dy * (self.data == y),)
+            return (kept(dy, self.data == y),)
 
         return record(y, (self,), backward)
 
@@ -195,12 +196,12 @@ class Tensor(Value):
         def backward(dy):
             return (np.broadcast_to(restore(dy, axis, keepdims), self.shape),)
 
-        return record(self.data.sum(axis=axis, keepdims=keepdims), (self,), backward)
+        return record(total(self.data, axis, keepdims), (self,), backward)
 
     @in_float32
     def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """y = 1/n Σ x over `axis`;  every one of the n summands receives dy/n"""
-        y = self.data.mean(axis=axis, keepdims=keepdims)
+        y = average(self.data, axis, keepdims)
         n = max(self.size // max(np.size(y), 1), 1)  # 1 where there is nothing to average
 
         def backward(dy):

@@ -442,3 +442,42 @@ def test_everything_is_listed():
     assert all(issubclass(getattr(activations, n), Module) for n in classes)
     functions = {name(f).split("(")[0] for f in EVERY}
     assert set(activations.__all__) - classes == functions
+
+
+# -- NaN, infinity and ties: PyTorch 2.13's gradients --------------------------------------------------------------
+
+SPECIAL = np.array([math.nan, math.inf, -math.inf, 0, -0.0, 1, -1, 3, -3, 6], np.float32)
+SPECIAL_GRADIENTS = {
+    "relu": (activations.relu, [1, 1, 0, 0, 0, 1, 0, 1, 0, 1]),
+    "relu6": (activations.relu6, [1, 0, 0, 0, 0, 1, 0, 1, 0, 0]),
+    "clip": (lambda x: x.clip(-1, 1), [0, 0, 0, 1, 1, 1, 1, 0, 0, 0]),
+    "clip from below": (lambda x: x.clip(0), [0, 1, 0, 1, 1, 1, 0, 1, 0, 1]),
+}
+
+
+@pytest.mark.parametrize("dy", [2.0, math.inf, -math.inf])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("name", SPECIAL_GRADIENTS)
+def test_what_a_bound_drops_is_0_even_of_an_infinite_gradient(name, dtype, dy):
+    function, passes = SPECIAL_GRADIENTS[name]
+    for layout in (lambda a: a, lambda a: np.repeat(a, 2)[::2], lambda a: a[:, None].repeat(3, 1).T[1]):
+        x = Tensor(layout(SPECIAL.astype(dtype)), requires_grad=True)
+        function(x).backward(np.full(len(SPECIAL), dy, dtype))
+        np.testing.assert_array_equal(x.grad, np.where(passes, dy, 0))
+    zero = Tensor(np.array(-1.5, dtype), requires_grad=True)
+    function(zero).backward(np.array(dy, dtype))
+    assert zero.grad == 0 and zero.grad.shape == ()
+
+
+def test_the_root_of_a_bounded_number_has_no_nan_in_its_gradient():
+    x = Tensor(np.array([-1.0, 4.0], np.float32), requires_grad=True)
+    with np.errstate(divide="ignore"):
+        activations.relu(x).sqrt().backward(np.ones(2, np.float32))
+    np.testing.assert_array_equal(x.grad, [0, 0.25])
+
+
+def test_hardswish_far_out():
+    x = Tensor(np.array([math.inf, -math.inf, 3, -3, 1], np.float32), requires_grad=True)
+    with np.errstate(invalid="ignore"):
+        activations.hardswish(x).backward(np.ones(5, np.float32))
+    np.testing.assert_allclose(x.grad, [1, 0, 1, 0, 1 / 3 + 0.5], rtol=1e-6)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import scratch.optim
-from scratch import Parameter
-from scratch.optim import SGD, Adam, AdamW, RMSprop, clip_grad_norm_
+from scratch import Parameter, Tensor
+from scratch.layers import Linear
+from scratch.optim import SGD, Adam, AdamW, AveragedModel, RMSprop, clip_grad_norm_
 
 STEPS = 10
 # (optimiser, first options, {step: new options}, the parameter that PyTorch 2.13 ends with). Its amsgrad, centered and
@@ -204,3 +205,16 @@ def test_the_norm_of_float16_gradients_is_taken_in_float32(value, count, norm_ty
     np.testing.assert_allclose(clip_grad_norm_([p], 1.0, norm_type), expected, rtol=1e-5)
     assert p.grad.dtype == np.float16
     np.testing.assert_allclose(p.grad, stored * min(1, 1 / expected), rtol=2**-10, atol=2**-24)
+
+
+def test_the_average_of_float16_weights_does_not_stop_on_its_way():
+    """In float16 the average of 1 and 1.25, moving by a thousandth of the distance, would stay where it is."""
+    model = Linear(2, 2).to(np.float16)
+    model.weight.data[...] = 1
+    average = AveragedModel(model, 0.999)
+    average.n_averaged.data[...] = 10**6  # past the start, whose steps are larger
+    model.weight.data[...] = 1.25
+    for _ in range(1000):
+        average.update_parameters(model)
+    np.testing.assert_allclose(average.module.weight.data, 1.25 - 0.25 * 0.999**1000, rtol=1e-4)
+    assert model.weight.dtype == np.float16 and average(Tensor(np.ones((1, 2), np.float16))).shape == (1, 2)

@@ -9,6 +9,7 @@ import numpy as np
 
 from scratch.activations.elementwise import floating
 from scratch.half import in_float32
+from scratch.sums import row_sums
 from scratch.tensor import Array, Tensor, record
 
 
@@ -56,7 +57,7 @@ def log_softmax(x: Any, dim: int) -> Tensor:
 def _sum(x: Array, dim: int) -> Array:
     """Σ x over one axis, which stays as 1; over short rows einsum is 2 to 4 times as fast as `sum`."""
     if dim in (-1, x.ndim - 1):
-        return np.einsum("...i->...", x)[..., None]
+        return row_sums(x)[..., None]
     return x.sum(axis=dim, keepdims=True)
 
 

@@ -12,6 +12,7 @@ from scratch.blocks import product, products
 from scratch.half import in_float32
 from scratch.initializers import uniform
 from scratch.module import Module
+from scratch.sums import column_sums
 from scratch.tensor import Parameter, Tensor, record
 
 
@@ -46,7 +47,7 @@ def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         dx = None if dx is None else dx.reshape(x.shape)
         if bias is None:
             return dx, dW
-        return dx, dW, dy.sum(axis=0) if bias.requires_grad else None
+        return dx, dW, column_sums(dy) if bias.requires_grad else None
 
     parents = (x, weight) if bias is None else (x, weight, bias)
     return record(y.reshape(*x.shape[:-1], W.shape[0]), parents, backward)

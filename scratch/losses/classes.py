@@ -14,6 +14,7 @@ import numpy as np
 from scratch.activations.elementwise import floating
 from scratch.half import in_float32_like_first
 from scratch.losses.shared import cast, check_reduction, constant, reduce
+from scratch.sums import row_sums
 from scratch.tensor import Array, Tensor, as_tensor, record
 
 
@@ -71,7 +72,7 @@ def _hard_cross_entropy(
     n = np.arange(labels.size)
     loss = -z[n, labels]
     e = np.exp(z, out=z)
-    total = np.einsum("nc->n", e)  # over short rows 2 to 4 times as fast as `sum`
+    total = row_sums(e)
     loss += np.log(total)
     if w_y is not None:
         loss *= w_y
@@ -94,7 +95,7 @@ def _soft_cross_entropy(
     """ℓ = −Σ_c q_c ln p_c,  ∂ℓ/∂x = p Σ_c q_c − q,  and ∂ℓ/∂t = −slope · ln p where q = slope · t + a constant"""
     rows = _rows(x.data, ignored)
     log_p = rows - _largest(rows)
-    log_p -= np.log(np.einsum("nc->n", np.exp(log_p)))[:, None]
+    log_p -= np.log(row_sums(np.exp(log_p)))[:, None]
     finite = np.where((q == 0) & (log_p == -math.inf), 0, log_p) if log_p.min(initial=0) == -math.inf else log_p
     y, share = reduce(-np.einsum("nc,nc->n", q, finite), reduction, count, _positions(x))
 

@@ -15,7 +15,8 @@ class AveragedModel(Module):
 
     d is `decay`, and while n updates are few min(decay, (1 + n) / (10 + n)), so that the first weights, which know
     nothing, are soon forgotten (as TensorFlow has it; PyTorch's AveragedModel has no such start, and the same state
-    keys). Buffers are copied. Calling it calls the averaged copy, `module`.
+    keys). Buffers are copied. Calling it calls the averaged copy, `module`. The average of float16 weights is float32,
+    for its small steps would be lost otherwise.
 
     Raises ValueError for a decay outside 0 … 1.
     """
@@ -27,6 +28,9 @@ class AveragedModel(Module):
         self.n_averaged = Buffer(np.zeros((), np.int64))
         self.module = copy.deepcopy(model)
         self.module.eval()
+        for parameter in self.module.parameters():
+            if parameter.dtype == np.float16:
+                parameter.data = parameter.data.astype(np.float32)
 
     def forward(self, *args, **kwargs):
         return self.module(*args, **kwargs)

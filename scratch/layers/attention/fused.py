@@ -35,6 +35,7 @@ from scratch.activations.elementwise import floating
 from scratch.half import in_float32_like_first
 from scratch.layers.attention.masks import bias_of
 from scratch.layers.dropout import check_probability, noise
+from scratch.sums import row_sums
 from scratch.tensor import Array, Tensor, record
 
 
@@ -107,7 +108,7 @@ def attention_weights(
 
     def backward(dy):
         dS = dy.reshape(P.shape) * P
-        dS -= P * np.einsum("...s->...", dS)[..., None]
+        dS -= P * row_sums(dS)[..., None]
         dq, dk = (np.empty(x.shape, x.dtype) if x.requires_grad else None for x in (query, key))
         _queries_and_keys(dS, rows, key.data, scale, dq, dk)
         return (dq, dk) if mask is None else (dq, dk, dS.reshape(shape) if mask.requires_grad else None)
@@ -191,7 +192,7 @@ def exponentials(q: Array, k: Array, bias: Array | None, scale: float) -> tuple[
         c += max(0.0, float(bias.max(initial=0.0)))
     by_head += -c if bias is None else bias - c
     np.exp(E, out=E)
-    n = np.einsum("...s->...", E)[..., None]
+    n = row_sums(E)[..., None]
     if not (n > 1e-12).all():
         np.matmul(rows, k.swapaxes(-1, -2), out=E)
         if bias is not None:
@@ -199,7 +200,7 @@ def exponentials(q: Array, k: Array, bias: Array | None, scale: float) -> tuple[
         highest = E.max(axis=-1, keepdims=True, initial=-math.inf)
         E -= np.where(highest == -math.inf, 0, highest)
         np.exp(E, out=E)
-        n = np.einsum("...s->...", E)[..., None]
+        n = row_sums(E)[..., None]
         n[n == 0] = 1
     return rows, E, n
 

@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from scratch.sums import LONG, column_dots, column_sums, row_dots, row_sums
 from scratch.tensor import Array
 
 LONGEST = 2**16  # numbers in a row: the repeated vectors must stay in the cache
@@ -44,20 +45,20 @@ class ChannelsFirst:
 
     def sum(self, rows: Array) -> Array:
         """Σ of each channel. Every example first, then their sums: one long float32 sum would lose digits."""
-        return self._over_batch(rows @ np.ones(self.length, rows.dtype))
+        return self._over_batch(rows @ np.ones(self.length, rows.dtype) if self.length < LONG else row_sums(rows))
 
     def dot(self, a: Array, b: Array) -> Array:
         """Σ a b of each channel, without the product in memory."""
-        return self._over_batch(np.vecdot(a, b))
+        return self._over_batch(row_dots(a, b))
 
     def _over_batch(self, sums: Array) -> Array:
-        return sums if self.by_example else sums.sum(axis=0)
+        return sums if self.by_example else column_sums(sums)
 
 
 class ChannelsLast:
     """Memory (N, H, W, C): arrays (N, H, W·C), or (1, N, H·W·C) for sums over the whole batch of small images.
 
-    A matrix (N, C) is (1, N, C). Its sums over the batch are long ones: over 100,000 rows right to about 1e-5.
+    A matrix (N, C) is (1, N, C).
     """
 
     def __init__(self, shape: tuple[int, ...], by_example: bool):
@@ -85,13 +86,14 @@ class ChannelsLast:
         return tiled if v.ndim == 1 else tiled[:, None]
 
     def sum(self, rows: Array) -> Array:
-        return self._fold(np.ones(rows.shape[1], rows.dtype) @ rows)
+        R = rows.shape[1]
+        return self._fold(np.ones(R, rows.dtype) @ rows if R < LONG else column_sums(rows))
 
     def dot(self, a: Array, b: Array) -> Array:
-        return self._fold(np.einsum("mrk,mrk->mk", a, b))
+        return self._fold(column_dots(a, b))
 
     def _fold(self, columns: Array) -> Array:
         """(M, W·C) → (M, C) → (C,): the columns of one channel added up."""
         C = self.shape[1]
         sums = np.ones(self.repeats, columns.dtype) @ columns.reshape(len(columns), self.repeats, C)
-        return sums if self.by_example else sums.sum(axis=0)
+        return sums if self.by_example else column_sums(sums)
