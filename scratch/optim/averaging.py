@@ -40,7 +40,7 @@ class AveragedModel(Module):
         n = int(self.n_averaged.data)
         decay = min(self.decay, (1 + n) / (10 + n))
         for mine, theirs in zip(self.module.parameters(), model.parameters(), strict=True):
-            mine.data[...] = decay * mine.data + (1 - decay) * theirs.data
+            mine.data[...] = decay * mine.data + (1 - decay) * theirs.data.astype(mine.dtype, copy=False)
         for copied, buffer in zip(self.module.buffers(), model.buffers(), strict=True):
             copied.data[...] = buffer.data
         self.n_averaged.data[...] = n + 1
