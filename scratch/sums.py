@@ -23,7 +23,7 @@ def row_sums(x: Array) -> Array:
     if n < LONG:
         return np.einsum("...n->...", x)
     whole = n - n % BLOCK
-    blocks = x[..., :whole].reshape(*x.shape[:-1], -1, BLOCK)
+    blocks = x[..., :whole].reshape(*x.shape[:-1], n // BLOCK, BLOCK)
     sums = np.einsum("...n->...", blocks)
     return _total(sums, -1, np.einsum("...n->...", x[..., whole:]))
 
@@ -34,7 +34,7 @@ def row_dots(a: Array, b: Array) -> Array:
     if n < 8 * LONG:  # BLAS runs 32 chains side by side
         return np.vecdot(a, b)
     whole = n - n % LONG
-    blocks = (x[..., :whole].reshape(*x.shape[:-1], -1, LONG) for x in (a, b))
+    blocks = (x[..., :whole].reshape(*x.shape[:-1], n // LONG, LONG) for x in (a, b))
     return _total(np.vecdot(*blocks), -1, np.vecdot(a[..., whole:], b[..., whole:]))
 
 
@@ -44,7 +44,7 @@ def column_sums(x: Array) -> Array:
     if R < LONG:
         return np.einsum("...rn->...n", x)
     whole = R - R % BLOCK
-    blocks = x[..., :whole, :].reshape(*x.shape[:-2], -1, BLOCK, n)
+    blocks = x[..., :whole, :].reshape(*x.shape[:-2], R // BLOCK, BLOCK, n)
     sums = np.matmul(np.ones(BLOCK, x.dtype), blocks)  # (..., R/BLOCK, n)
     return _total(sums, -2, np.einsum("...rn->...n", x[..., whole:, :]))
 
@@ -55,7 +55,7 @@ def column_dots(a: Array, b: Array) -> Array:
     if R < 4 * LONG:  # blocks take a fifth longer here
         return np.einsum("...rn,...rn->...n", a, b)
     whole = R - R % BLOCK
-    blocks = (x[..., :whole, :].reshape(*x.shape[:-2], -1, BLOCK, n) for x in (a, b))
+    blocks = (x[..., :whole, :].reshape(*x.shape[:-2], R // BLOCK, BLOCK, n) for x in (a, b))
     sums = np.einsum("...rn,...rn->...n", *blocks)
     return _total(sums, -2, np.einsum("...rn,...rn->...n", a[..., whole:, :], b[..., whole:, :]))
 

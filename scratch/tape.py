@@ -150,7 +150,7 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
     )
     wide = np.float32 if gradient.dtype == np.float16 else None  # in float16 a long sum stops at 2048 times a summand
     if extra > 0 and shape and gradient.shape[extra:] == shape and wide is None:  # such as a bias
-        return column_sums(gradient.reshape(-1, math.prod(shape))).reshape(shape)
+        return column_sums(gradient.reshape(math.prod(gradient.shape[:extra]), math.prod(shape))).reshape(shape)
     summed = gradient.sum(axis=repeated, keepdims=True, dtype=wide)
     if extra < 0 or summed.shape[extra:] != shape:
         raise ValueError(f"an operand of shape {shape} does not broadcast to {gradient.shape}")

@@ -31,6 +31,14 @@ def test_sums_in_blocks_are_sums(n, dtype, rng):
         np.testing.assert_allclose(came, right, rtol=bound)
 
 
+def test_sums_of_nothing():
+    assert row_sums(np.ones((0, LONG))).shape == row_dots(np.ones((0, 8 * LONG)), np.ones(8 * LONG)).shape == (0,)
+    empty = np.ones((4 * LONG, 0))
+    assert column_sums(empty).shape == column_dots(empty, empty).shape == (0,)
+    assert Tensor(np.ones((2, LONG, 0))).sum(1).shape == Tensor(np.ones((2, LONG, 0))).mean(1).shape == (2, 0)
+    assert (row_sums(np.ones((2, 0))) == 0).all() and (column_sums(np.ones((0, 2))) == 0).all()
+
+
 @pytest.mark.parametrize(("n", "std", "bound"), [(2**20, 1.0, 2e-5), (32768, 0.01, 1e-3)])
 def test_a_layer_norm_over_long_rows(n, std, bound, rng):
     x = (rng.standard_normal((2, n)) * std + 100).astype(np.float32)
